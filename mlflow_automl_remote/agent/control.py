@@ -1,0 +1,91 @@
+"""Carries out requests: says what each met, and stops what it asks to be stopped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from mlflow_automl_remote.journal.events import RequestHandled
+
+if TYPE_CHECKING:
+    from mlflow_automl_remote.agent.inbox import Request
+    from mlflow_automl_remote.agent.recorder import Recorder
+    from mlflow_automl_remote.automl.sweep import Sweep
+
+CANCEL: Final = "cancel"
+CANCEL_ITERATION: Final = "cancel_iteration"
+
+
+class Control:
+    """What an agent is doing now, as far as somebody may want to stop it.
+
+    Requests come in another thread and at any time: before there is a sweep to cancel, while it
+    runs, and while its best model is being explained.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._lock = threading.Lock()
+        self._sweep: Sweep | None = None
+        self._stop_step: Callable[[], object] | None = None
+        self._iterations_to_cancel: set[int] = set()
+        self.cancelled = any(handled.action == CANCEL for handled in recorder.state.requests)
+
+    def handle(self, request: Request) -> None:
+        """Carry out a request, and record what it met; a request seen twice is done once."""
+        seen = {handled.request_id for handled in self._recorder.state.requests}
+        if request.request_id in seen:
+            return
+        outcome = self._carry_out(request)
+        self._recorder.record(
+            RequestHandled(
+                request_id=request.request_id,
+                action=request.action,
+                outcome=outcome,
+                iteration=request.iteration,
+            )
+        )
+
+    def sweep_begins(self, sweep: Sweep) -> None:
+        """Requests are for this sweep from now on; those that came before are passed to it."""
+        with self._lock:
+            self._sweep = sweep
+            if self.cancelled:
+                sweep.cancel()
+            for number in self._iterations_to_cancel:
+                sweep.cancel_iteration(number)
+
+    def step_begins(self, stop: Callable[[], object]) -> None:
+        """A step that is no iteration (loading, explaining) begins; `stop` ends it early."""
+        with self._lock:
+            self._stop_step = stop
+            if self.cancelled:
+                stop()
+
+    def step_ends(self) -> None:
+        """The step has ended."""
+        with self._lock:
+            self._stop_step = None
+
+    def _carry_out(self, request: Request) -> str:
+        with self._lock:
+            if request.action == CANCEL:
+                return self._cancel()
+            if request.action == CANCEL_ITERATION and request.iteration is not None:
+                return self._cancel_iteration(request.iteration)
+            return "unknown"
+
+    def _cancel(self) -> str:
+        self.cancelled = True
+        if self._stop_step is not None:
+            self._stop_step()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        return "running"
+
+    def _cancel_iteration(self, number: int) -> str:
+        if self._sweep is not None:
+            return self._sweep.cancel_iteration(number)
+        self._iterations_to_cancel.add(number)
+        return "queued"

@@ -1,0 +1,137 @@
+"""Turns what the engine does into events: artifact first, event after."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mlflow_automl_remote.journal.events import (
+    ArtifactFile,
+    Event,
+    IterationFinished,
+    IterationStarted,
+)
+from mlflow_automl_remote.journal.replay import SweepState, replay
+
+if TYPE_CHECKING:
+    from mlflow_automl_remote.automl.proposals import Proposal
+    from mlflow_automl_remote.automl.sweep import Outcome
+    from mlflow_automl_remote.journal.file import JournalWriter
+
+_CHUNK_BYTES: Final = 1 << 20
+
+
+class Recorder:
+    """Writes a sweep's artifacts and events, and keeps the state that they add up to.
+
+    It is the engine's callback; requests are recorded from another thread.
+
+    Args:
+        journal: Where events go.
+        artifacts: The folder that artifact paths are relative to.
+    """
+
+    def __init__(self, journal: JournalWriter, artifacts: Path) -> None:
+        self._journal = journal
+        self._artifacts = artifacts
+        self._lock = threading.Lock()
+        self.state: SweepState = replay(journal.records)
+
+    def record(self, event: Event) -> None:
+        """Append an event; its files must be complete on disk."""
+        with self._lock:
+            self.state = replay([self._journal.append(event)], self.state)
+
+    def on_iteration_start(self, proposal: Proposal) -> None:
+        """Record that an iteration has begun."""
+        known = self.state.iterations.get(proposal.number)
+        self.record(
+            IterationStarted(
+                iteration=proposal.number,
+                scaler=proposal.scaler,
+                model=proposal.model,
+                params=proposal.params,
+                proposed_by=proposal.proposed_by,
+                attempt=1 if known is None else known.attempt + 1,
+            )
+        )
+
+    def on_iteration_end(self, outcome: Outcome) -> None:
+        """Record how an iteration ended, after all that it left is in its place."""
+        name = f"iterations/{outcome.proposal.number:03d}"
+        files = self.keep(outcome.output_dir, name)
+        has_model = any(file.path == f"{name}/model/MLmodel" for file in files)
+        self.record(
+            IterationFinished(
+                iteration=outcome.proposal.number,
+                state=outcome.state,
+                started_ms=outcome.started_at_ms,
+                ended_ms=outcome.ended_at_ms,
+                reason=outcome.reason,
+                metrics=_numbers(outcome.metrics),
+                fold_metrics={
+                    metric: tuple(map(_number, values))
+                    for metric, values in outcome.fold_metrics.items()
+                },
+                hyperparameters=outcome.hyperparameters,
+                fit_s=outcome.fit_s,
+                predict_s=outcome.predict_s,
+                files=files,
+                model_path=f"{name}/model" if has_model else None,
+            )
+        )
+
+    def keep(self, folder: Path, name: str) -> tuple[ArtifactFile, ...]:
+        """Make a folder durable, move it to its place among the artifacts, and list its files."""
+        if not folder.is_dir():
+            return ()
+        found = tuple(_describe(path, folder, name) for path in _files(folder))
+        place = self._artifacts / name
+        if place.exists():  # left by an agent that died between the move and its event
+            shutil.rmtree(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        folder.replace(place)
+        _sync(place.parent)
+        return found
+
+
+def _files(folder: Path) -> list[Path]:
+    """List regular files below a folder; links and the like are not artifacts."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _describe(path: Path, folder: Path, name: str) -> ArtifactFile:
+    digest = hashlib.sha256()
+    size_bytes = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size_bytes += len(chunk)
+        os.fsync(file.fileno())
+    return ArtifactFile(
+        path=f"{name}/{path.relative_to(folder).as_posix()}",
+        size_bytes=size_bytes,
+        sha256=digest.hexdigest(),
+    )
+
+
+def _sync(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _numbers(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in values.items()}

@@ -1,0 +1,254 @@
+"""Carries out the sweep of a workspace, from its settings to the last event of its journal."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from mlflow_automl_remote import __version__
+from mlflow_automl_remote.agent.control import Control
+from mlflow_automl_remote.agent.explanation import (
+    EXPLANATION_TIMEOUT_S,
+    ExplanationRequest,
+    explain_model,
+)
+from mlflow_automl_remote.agent.inbox import Inbox
+from mlflow_automl_remote.agent.lifecycle import AlreadyRunning, alive
+from mlflow_automl_remote.agent.machine import sweep_started
+from mlflow_automl_remote.agent.models import save_model
+from mlflow_automl_remote.agent.recorder import Recorder
+from mlflow_automl_remote.automl.data_script import DataOrder, DataSummary, prepare_data
+from mlflow_automl_remote.automl.executor import Executor, Finished
+from mlflow_automl_remote.automl.proposals import PastIteration, Proposal
+from mlflow_automl_remote.automl.sweep import Sweep
+from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.errors import SweepFailed
+from mlflow_automl_remote.journal.events import (
+    DataLoaded,
+    ExplanationFinished,
+    ExplanationStarted,
+    SweepFinished,
+    SweepResumed,
+)
+from mlflow_automl_remote.journal.file import JournalWriter
+from mlflow_automl_remote.states import SweepStatus
+
+PRELOAD: Final = ("mlflow_automl_remote.agent.preload",)
+
+_log = logging.getLogger(__name__)
+
+
+def main(workspace: Path) -> int:
+    """Run the sweep of a workspace; return the exit status of the process.
+
+    Everything that happens is in the journal: the status only says whether the agent got to write
+    its last event.
+    """
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    workspace = workspace.resolve()
+    try:
+        with alive(workspace):
+            os.chdir(workspace / "project")
+            with JournalWriter(workspace / "journal.jsonl", now_ms=_now_ms) as journal:
+                Agent(workspace, Recorder(journal, workspace / "artifacts")).run()
+    except AlreadyRunning as error:
+        _log.error("%s", error)
+        return 3
+    except Exception:  # noqa: BLE001 - the last edge: it must be readable in agent.log
+        _log.exception("The agent ended early.")
+        return 1
+    return 0
+
+
+class Agent:
+    """One sweep in its workspace.
+
+    Args:
+        workspace: The sweep's folder.
+        recorder: Where everything that happens is recorded.
+    """
+
+    def __init__(self, workspace: Path, recorder: Recorder) -> None:
+        self._workspace = workspace
+        self._recorder = recorder
+        self._control = Control(recorder)
+        self._config = AutoMLConfig.from_json((workspace / "settings.json").read_bytes())
+
+    def run(self) -> None:
+        """Run the sweep to its last event; a finished sweep is left as it is."""
+        if self._recorder.state.status.is_finished:
+            _log.info("The sweep has ended before; nothing is left to do.")
+            return
+        self._begin()
+        inbox = Inbox(self._workspace / "inbox", self._control.handle)
+        try:
+            last = self._run_to_the_end()
+        finally:
+            inbox.close()
+        self._recorder.record(last)
+        _log.info("The sweep has ended: %s %s", last.status, last.reason)
+
+    def _begin(self) -> None:
+        state = self._recorder.state
+        if state.started is None:
+            self._recorder.record(sweep_started(self._workspace.name, self._config))
+        else:
+            resumed = SweepResumed(attempt=state.attempt + 1, package_version=__version__)
+            self._recorder.record(resumed)
+        shutil.rmtree(self._workspace / "work", ignore_errors=True)
+
+    def _run_to_the_end(self) -> SweepFinished:
+        try:
+            with Executor(preload=PRELOAD) as executor:
+                self._load_data(executor)
+                self._search(executor)
+                if self._config.model_explainability and not self._control.cancelled:
+                    self._explain_best(executor)
+        except SweepFailed as error:
+            if not self._control.cancelled:
+                return self._finished(SweepStatus.FAILED, str(error))
+        except Exception as error:  # noqa: BLE001 - an event, so that its client sees it
+            _log.exception("The sweep failed.")
+            return self._finished(SweepStatus.FAILED, f"{type(error).__name__}: {error}")
+        if self._control.cancelled:
+            return self._finished(SweepStatus.CANCELLED, "A person asked for it.")
+        if self._recorder.state.best is None:
+            return self._finished(SweepStatus.FAILED, self._why_no_model())
+        return self._finished(SweepStatus.COMPLETED, "")
+
+    def _load_data(self, executor: Executor) -> None:
+        """Run `get_data()` once; all iterations share what it returned."""
+        if self._recorder.state.data is not None:
+            return
+        order = DataOrder(
+            script=self._workspace / "project" / self._config.data_script,
+            task=self._config.task,
+            n_folds=self._config.n_cross_validations,
+            folder=self._workspace / "data",
+        )
+        begin = time.monotonic()
+        finished = self._step(executor, prepare_data, order, name="data")
+        if not isinstance(finished.value, DataSummary):
+            raise SweepFailed(f"The data could not be loaded: {finished.reason}")
+        summary = finished.value
+        self._recorder.record(
+            DataLoaded(
+                n_rows=summary.n_rows,
+                n_columns=summary.n_features,
+                n_classes=summary.n_classes,
+                digest=summary.digest,
+                feature_names=summary.feature_names,
+                duration_s=time.monotonic() - begin,
+            )
+        )
+
+    def _search(self, executor: Executor) -> None:
+        sweep = Sweep(
+            self._config,
+            self._workspace / "data",
+            self._workspace / "work",
+            executor=executor,
+            callback=self._recorder,
+            save_model=save_model,
+            history=self._history(),
+        )
+        self._control.sweep_begins(sweep)
+        sweep.run()
+
+    def _history(self) -> list[PastIteration]:
+        """Tell the engine what an earlier agent has done, and what it left undone."""
+        return [
+            PastIteration(
+                proposal=Proposal(
+                    number=past.number,
+                    scaler=past.scaler,
+                    model=past.model,
+                    params=past.params,
+                    proposed_by="optuna" if past.proposed_by == "optuna" else "portfolio",
+                ),
+                state=past.state,
+                score=past.score,
+            )
+            for past in self._recorder.state.iterations.values()
+        ]
+
+    def _explain_best(self, executor: Executor) -> None:
+        """Explain the best model; a failure is an event, never the sweep's."""
+        best = self._recorder.state.best
+        if best is None or best.model_path is None:
+            return
+        self._recorder.record(ExplanationStarted(iteration=best.number))
+        request = ExplanationRequest(
+            model_path=self._workspace / "artifacts" / best.model_path,
+            data_dir=self._workspace / "data",
+            output_dir=self._workspace / "work" / "explanation",
+            seed=self._config.seed,
+        )
+        begin = time.monotonic()
+        finished = self._step(
+            executor, explain_model, request, name="explanation", timeout_s=EXPLANATION_TIMEOUT_S
+        )
+        files = self._recorder.keep(request.output_dir, "explanation")
+        self._recorder.record(
+            ExplanationFinished(
+                iteration=best.number,
+                duration_s=time.monotonic() - begin,
+                reason=finished.reason,
+                explainer=str(finished.value or ""),
+                files=files,
+            )
+        )
+
+    def _step(
+        self,
+        executor: Executor,
+        function: Callable[[Any], object],
+        argument: object,
+        *,
+        name: str,
+        timeout_s: float | None = None,
+    ) -> Finished:
+        """Run one thing in a process of its own, and wait for it."""
+        folder = self._workspace / "work" / name
+        ticket = executor.submit(function, argument, output_dir=folder, timeout_s=timeout_s)
+        self._control.step_begins(partial(executor.cancel, ticket))
+        try:
+            return executor.wait_any(tickets=(ticket,))[0]
+        finally:
+            self._control.step_ends()
+
+    def _why_no_model(self) -> str:
+        """Say in one line why no iteration has a model: the most frequent reason."""
+        reasons = [past.reason for past in self._recorder.state.iterations.values()]
+        if not reasons:
+            return "No iteration was run."
+        usual = max(set(reasons), key=reasons.count)
+        return f"None of the {len(reasons)} iterations has a model. The usual reason: {usual}"
+
+    def _finished(self, status: SweepStatus, reason: str) -> SweepFinished:
+        log = self._workspace / "work" / "sweep"
+        log.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(self._workspace / "agent.log", log / "agent.log")
+        return SweepFinished(
+            status=status,
+            reason=reason,
+            best_iteration=self._recorder.state.best_iteration,
+            files=self._recorder.keep(log, "sweep"),
+        )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,75 @@
+"""What a sweep's thread and the threads that cancel share: which iterations run, which may not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from mlflow_automl_remote.automl.executor import Ticket
+from mlflow_automl_remote.automl.proposals import PastIteration, Proposal
+
+Whereabouts = Literal["queued", "running", "finished", "unknown"]
+
+
+class Control:
+    """The running iterations of a sweep, and the wishes to cancel; safe between threads.
+
+    Args:
+        n_iterations: How many iterations the sweep has.
+        history: Iterations of an earlier agent; the finished ones cannot be cancelled any more.
+    """
+
+    def __init__(self, n_iterations: int, history: Sequence[PastIteration]) -> None:
+        self._lock = threading.Lock()
+        self._running: dict[Ticket, Proposal] = {}
+        self._unfinished = set(range(n_iterations)) | {past.proposal.number for past in history}
+        self._known = frozenset(self._unfinished)
+        self._unfinished -= {past.proposal.number for past in history if past.state.is_finished}
+        self._unwanted: set[int] = set()
+        self._cancelled = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the whole sweep is to end."""
+        return self._cancelled
+
+    def running(self) -> tuple[Ticket, ...]:
+        """Give the iterations that run."""
+        with self._lock:
+            return tuple(self._running)
+
+    def start(self, proposal: Proposal, submit: Callable[[Proposal], Ticket]) -> bool:
+        """Submit an iteration, unless somebody has cancelled it; then it is finished."""
+        with self._lock:
+            if self._cancelled or proposal.number in self._unwanted:
+                self._unfinished.discard(proposal.number)
+                return False
+            self._running[submit(proposal)] = proposal
+            return True
+
+    def finish(self, ticket: Ticket) -> Proposal:
+        """Take an iteration that has ended out of those that run."""
+        with self._lock:
+            proposal = self._running.pop(ticket)
+            self._unfinished.discard(proposal.number)
+            return proposal
+
+    def cancel_all(self) -> tuple[Ticket, ...]:
+        """Let no more iterations begin, and give those to be killed."""
+        with self._lock:
+            self._cancelled = True
+            return tuple(self._running)
+
+    def cancel_one(self, number: int) -> tuple[Whereabouts, Ticket | None]:
+        """Say where an iteration is, and give its ticket if it has to be killed."""
+        with self._lock:
+            if number not in self._known:
+                return "unknown", None
+            if number not in self._unfinished:
+                return "finished", None
+            for ticket, proposal in self._running.items():
+                if proposal.number == number:
+                    return "running", ticket
+            self._unwanted.add(number)
+            return "queued", None

@@ -1,0 +1,133 @@
+"""Runs the user's `get_data()`, and says where it went wrong if it does."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from mlflow_automl_remote.automl import data
+from mlflow_automl_remote.config import Task
+from mlflow_automl_remote.errors import DataError
+
+_FUNCTION: Final = "get_data"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataOrder:
+    """What `prepare_data` is asked for.
+
+    Attributes:
+        script: The user's Python file.
+        task: The kind of problem.
+        n_folds: The folds of the cross-validation.
+        folder: Where the dataset goes, for `data.open_dataset`.
+    """
+
+    script: Path
+    task: Task
+    n_folds: int
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSummary:
+    """What a dataset is like, without its rows.
+
+    Attributes:
+        n_rows: Rows of X.
+        n_features: Columns of X.
+        n_classes: Different labels; None for regression.
+        feature_names: One name per column, or None.
+        digest: Of everything in it.
+    """
+
+    n_rows: int
+    n_features: int
+    n_classes: int | None
+    feature_names: tuple[str, ...] | None
+    digest: str
+
+
+def prepare_data(order: DataOrder) -> DataSummary:
+    """Load, check and save the data; made to be run by an `Executor`, with a limit and a log.
+
+    Raises:
+        DataError: The script or what it returned cannot be used.
+    """
+    dataset = data.check(load_data_script(order.script), order.task, n_folds=order.n_folds)
+    data.save(dataset, order.folder)
+    return DataSummary(
+        n_rows=dataset.n_rows,
+        n_features=dataset.n_features,
+        n_classes=len(dataset.classes) if order.task == "classification" else None,
+        feature_names=dataset.feature_names,
+        digest=dataset.digest,
+    )
+
+
+def load_data_script(path: Path) -> Mapping[str, object]:
+    """Import a Python file, with its folder on `sys.path`, and call its `get_data()`.
+
+    The module and its folder stay importable, because what it returned may need them.
+
+    Raises:
+        DataError: The file is missing, cannot be imported, has no `get_data`, or that raised or
+            returned no dict.
+    """
+    path = path.resolve()
+    if not path.is_file():
+        raise DataError(f"The data script '{path}' does not exist; 'data_script' must name it.")
+    sys.path.insert(0, str(path.parent))
+    module = _import(path)
+    function = getattr(module, _FUNCTION, None)
+    if not callable(function):
+        raise DataError(
+            f"'{path.name}' has no function {_FUNCTION}(); define one that returns a dict with "
+            "'X' and 'y'."
+        )
+    raw = _guarded(function, f"{_FUNCTION}()", path)
+    if not isinstance(raw, Mapping):
+        raise DataError(
+            f"{_FUNCTION}() must return a dict with 'X' and 'y'. "
+            f"Got a {type(raw).__name__} instead."
+        )
+    return raw
+
+
+def _import(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise DataError(f"'{path.name}' is not a Python file; 'data_script' must name one.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    loader = spec.loader
+    _guarded(lambda: loader.exec_module(module), f"importing {path.name}", path)
+    return module
+
+
+def _guarded(call: Callable[[], object], what: str, path: Path) -> object:
+    """Call the user's code; whatever it raises becomes one line with file and line number."""
+    try:
+        return call()
+    except MemoryError:
+        raise  # the executor tells it apart from an error of the script
+    except (Exception, SystemExit) as error:  # it is the user's code: anything can come
+        name = type(error).__name__
+        text = " ".join(str(error).split())
+        raise DataError(f"{what} raised {name} at {_place(error, path)}: {text}") from error
+
+
+def _place(error: BaseException, path: Path) -> str:
+    """Say where it was raised: the last line of the user's script, if any, else the last."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{error.filename}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename) == path]
+    frame = (ours or frames)[-1]
+    return f"{frame.filename}, line {frame.lineno}"

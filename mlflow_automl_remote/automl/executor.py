@@ -1,0 +1,293 @@
+"""Runs functions in processes of their own, with hard limits, and tells how each of them ended.
+
+One warm process (multiprocessing's fork server) has everything imported. Each call is forked from
+it: first a keeper, then the keeper's worker. A failing function is a value, never an exception.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import cloudpickle
+
+from mlflow_automl_remote.automl import keeper
+from mlflow_automl_remote.automl.keeper import Order, Report
+from mlflow_automl_remote.states import IterationState
+
+TERM_GRACE_S: Final = 2.0  # between SIGTERM and SIGKILL
+_CLOSE_LIMIT_S: Final = 30.0
+_PRELOAD: Final = "mlflow_automl_remote.automl.preload"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """Stands for one call.
+
+    Attributes:
+        number: Counts the calls of an executor.
+        output_dir: The folder of its log.
+    """
+
+    number: int
+    output_dir: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """How a call ended.
+
+    Attributes:
+        ticket: Of the call.
+        state: COMPLETED, or how it failed; never RUNNING.
+        value: What the function returned; None unless COMPLETED.
+        reason: One line; empty if COMPLETED.
+        error_type: Name of the exception's class, if one was raised.
+        traceback_text: Of that exception.
+        started_at_ms: Milliseconds since 1970.
+        ended_at_ms: Milliseconds since 1970, when the whole process tree was gone.
+    """
+
+    ticket: Ticket
+    state: IterationState
+    value: object = None
+    reason: str = ""
+    error_type: str = ""
+    traceback_text: str = ""
+    started_at_ms: int
+    ended_at_ms: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _Call:
+    """A call under way: its keeper's process, and the connection to it."""
+
+    ticket: Ticket
+    process: ForkServerProcess
+    connection: Connection
+    begun_at_ms: int
+    cancelled: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Executor:
+    """Runs picklable functions of one argument, each in a process of its own.
+
+    All methods may be called from any thread. Processes begin at once: how many run at a time is
+    the caller's business. Use it as a context manager: leaving it kills what still runs.
+
+    As with all of multiprocessing, a script that makes one needs `if __name__ == "__main__":`,
+    because each process imports the script. Packages run with `python -m` and notebooks do not.
+
+    Args:
+        preload: Modules to import once, before the first call, besides the engine's own.
+        grace_s: Between SIGTERM and SIGKILL for a call that is ended.
+    """
+
+    def __init__(self, *, preload: Sequence[str] = (), grace_s: float = TERM_GRACE_S) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([_PRELOAD, *preload])
+        forkserver.ensure_running()  # it imports while the caller goes on
+        self._grace_s = grace_s
+        self._numbers = count()
+        self._calls: dict[int, _Call] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+        atexit.register(self.close)  # before multiprocessing's own handler, which only waits
+
+    def submit(
+        self,
+        function: Callable[[Any], object],
+        argument: object,
+        *,
+        output_dir: Path,
+        timeout_s: float | None = None,
+        n_threads: int = 1,
+    ) -> Ticket:
+        """Begin to run `function(argument)`.
+
+        Args:
+            function: Picklable; a function of a script's `__main__` works too.
+            argument: Picklable.
+            output_dir: Made if need be; `iteration.log` in it gets all output.
+            timeout_s: The hard limit, or None.
+            n_threads: Threads that native libraries may use.
+
+        Raises:
+            RuntimeError: The executor is closed.
+            Exception: The function or the argument cannot be pickled.
+        """
+        output_dir.mkdir(parents=True, exist_ok=True)
+        order = Order(
+            payload=cloudpickle.dumps((function, argument)),
+            log=output_dir / keeper.LOG_NAME,
+            timeout_s=timeout_s,
+            grace_s=self._grace_s,
+            n_threads=n_threads,
+        )
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("The executor is closed; nothing more can be submitted to it.")
+            ticket = Ticket(number=next(self._numbers), output_dir=output_dir)
+            self._calls[ticket.number] = self._start(ticket, order)
+        return ticket
+
+    def wait_any(
+        self, timeout_s: float | None = None, *, tickets: Collection[Ticket] | None = None
+    ) -> list[Finished]:
+        """Wait until at least one call has ended, and give those that have; each is given once.
+
+        Args:
+            timeout_s: Give an empty list after that long; None waits for as long as it takes.
+            tickets: Only these calls; None means all. Empty at once when there is none.
+        """
+        with self._lock:
+            numbers = self._calls if tickets is None else [each.number for each in tickets]
+            calls = {
+                self._calls[number].connection: self._calls[number]
+                for number in numbers
+                if number in self._calls
+            }
+        if not calls:
+            return []
+        ready = wait(list(calls), timeout_s)
+        return [
+            finished
+            for connection, call in calls.items()
+            if connection in ready and (finished := self._collect(call)) is not None
+        ]
+
+    def run(
+        self,
+        function: Callable[[Any], object],
+        argument: object,
+        *,
+        output_dir: Path,
+        timeout_s: float | None = None,
+        n_threads: int = 1,
+    ) -> Finished:
+        """Submit and wait; see `submit`."""
+        ticket = self.submit(
+            function, argument, output_dir=output_dir, timeout_s=timeout_s, n_threads=n_threads
+        )
+        return self.wait_any(tickets=(ticket,))[0]
+
+    def cancel(self, ticket: Ticket) -> bool:
+        """Have a call killed with all that it started; `wait_any` gives it once that is done.
+
+        Returns:
+            Whether it was still running, as far as is known.
+        """
+        with self._lock:
+            call = self._calls.get(ticket.number)
+        if call is None:
+            return False
+        with call.lock:
+            if call.cancelled or call.connection.closed:
+                return call.cancelled
+            call.cancelled = True
+            try:
+                call.connection.send_bytes(keeper.CANCEL)
+            except OSError:
+                return False  # it has just ended by itself
+        return True
+
+    def close(self) -> None:
+        """Kill all that still runs and wait for its end; calling it again does nothing."""
+        with self._lock:
+            self._closed = True
+            calls = list(self._calls.values())
+        for call in calls:
+            self.cancel(call.ticket)
+        deadline = time.monotonic() + _CLOSE_LIMIT_S
+        while calls and time.monotonic() < deadline:
+            self.wait_any(1.0)
+            with self._lock:
+                calls = list(self._calls.values())
+        atexit.unregister(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _start(self, ticket: Ticket, order: Order) -> _Call:
+        ours, theirs = self._context.Pipe(duplex=True)
+        process = self._context.Process(
+            target=keeper.keep, args=(theirs, order), name=f"keeper-{ticket.number}"
+        )
+        begun_at_ms = time.time_ns() // 1_000_000
+        process.start()
+        theirs.close()
+        return _Call(ticket=ticket, process=process, connection=ours, begun_at_ms=begun_at_ms)
+
+    def _collect(self, call: _Call) -> Finished | None:
+        """Read the report of a call that has ended, and forget it; None if another thread has."""
+        with self._lock:
+            if self._calls.pop(call.ticket.number, None) is None:
+                return None
+        report = _receive(call)
+        with call.lock:
+            call.connection.close()
+        call.process.join()
+        call.process.close()
+        value, failure = _unpickle(report)
+        return Finished(
+            ticket=call.ticket,
+            state=IterationState.FAILED if failure else report.state,
+            value=value,
+            reason=failure or report.reason,
+            error_type=report.error_type,
+            traceback_text=report.traceback_text,
+            started_at_ms=report.started_at_ms,
+            ended_at_ms=report.ended_at_ms,
+        )
+
+
+def available_cores() -> int:
+    """Give the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _receive(call: _Call) -> Report:
+    try:
+        report = pickle.loads(call.connection.recv_bytes())
+    except (EOFError, OSError):
+        report = None
+    if isinstance(report, Report):
+        return report
+    return Report(
+        state=IterationState.CANCELLED if call.cancelled else IterationState.CRASHED,
+        reason="Its keeper process was killed, and the iteration with it.",
+        started_at_ms=call.begun_at_ms,
+        ended_at_ms=time.time_ns() // 1_000_000,
+    )
+
+
+def _unpickle(report: Report) -> tuple[object, str]:
+    """Give the value, or None and the reason for which it cannot be had."""
+    if report.state is not IterationState.COMPLETED:
+        return None, ""
+    try:
+        return pickle.loads(report.payload), ""
+    except Exception as error:  # noqa: BLE001 - loading runs code of the result's own class
+        return None, f"Its result cannot be loaded: {type(error).__name__}: {error}"

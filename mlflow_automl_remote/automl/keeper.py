@@ -1,0 +1,242 @@
+"""The keeper: a small process that runs one function in a worker of its own and answers for it.
+
+It ends the worker, and everything that the worker started, at a time limit, when asked to, or when
+the process that asked for the work is gone. It always answers, whatever happens to the worker.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import pickle
+import signal
+import sys
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Final
+
+import cloudpickle
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from mlflow_automl_remote.automl import process_tree
+from mlflow_automl_remote.errors import AutoMLRemoteError
+from mlflow_automl_remote.states import IterationState
+
+LOG_NAME: Final = "iteration.log"
+CANCEL: Final = b"cancel"
+_LEFTOVER_GRACE_S: Final = 0.5  # for what a worker that ended by itself left behind
+_THREAD_VARIABLES: Final = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "LOKY_MAX_CPU_COUNT",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a keeper is asked for.
+
+    Attributes:
+        payload: A pickled pair of function and argument.
+        log: File for everything that the worker writes.
+        timeout_s: The hard limit, or None.
+        grace_s: Between SIGTERM and SIGKILL.
+        n_threads: Threads that native libraries may use.
+    """
+
+    payload: bytes
+    log: Path
+    timeout_s: float | None
+    grace_s: float
+    n_threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How the worker ended.
+
+    Attributes:
+        state: Any but RUNNING.
+        payload: The pickled result; empty unless COMPLETED.
+        reason: One line; empty if COMPLETED.
+        error_type: Name of the exception's class, if one was raised.
+        traceback_text: Of that exception.
+        started_at_ms: Milliseconds since 1970 at which the worker began.
+        ended_at_ms: Milliseconds since 1970 at which it had ended.
+    """
+
+    state: IterationState
+    payload: bytes = b""
+    reason: str = ""
+    error_type: str = ""
+    traceback_text: str = ""
+    started_at_ms: int = 0
+    ended_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """What the worker itself says, if it comes to that."""
+
+    state: IterationState
+    payload: bytes = b""
+    reason: str = ""
+    error_type: str = ""
+    traceback_text: str = ""
+
+
+def keep(connection: Connection, order: Order) -> None:
+    """Run the order and send one pickled `Report`; the main function of a keeper's process."""
+    os.setsid()  # Ctrl-C in a terminal is for the process that asked, not for its iterations
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process_tree.become_subreaper()
+    _redirect_output(order.log)
+    oom_kills = _count_oom_kills()
+    started_at_ms = _now_ms()
+    answer_file = os.memfd_create("answer")
+    worker = _fork_worker(order, answer_file, connection)
+    ended_by = _watch(connection, worker, order.timeout_s)
+    grace_s = order.grace_s if ended_by is not None else _LEFTOVER_GRACE_S
+    statuses: dict[int, int] = {}
+    process_tree.kill_descendants(grace_s, reaped=statuses.__setitem__)
+    if ended_by is not None:
+        answer = _Answer(state=ended_by, reason=_reason(ended_by, order.timeout_s))
+    else:
+        killed_for_memory = _count_oom_kills() > oom_kills
+        answer = _read_answer(answer_file) or _post_mortem(statuses.get(worker), killed_for_memory)
+    report = Report(
+        state=answer.state,
+        payload=answer.payload,
+        reason=answer.reason,
+        error_type=answer.error_type,
+        traceback_text=answer.traceback_text,
+        started_at_ms=started_at_ms,
+        ended_at_ms=_now_ms(),
+    )
+    with suppress(OSError):  # nobody is left to hear it
+        connection.send_bytes(pickle.dumps(report))
+
+
+def _watch(connection: Connection, worker: int, timeout_s: float | None) -> IterationState | None:
+    """Wait for the end of the worker (None), its time limit, or the wish to cancel it."""
+    pidfd = os.pidfd_open(worker)
+    ready = wait([connection, pidfd], timeout_s)
+    if pidfd in ready:
+        return None
+    # Else it is the word to cancel, or the end of the process that would have said it.
+    return IterationState.CANCELLED if ready else IterationState.TIMED_OUT
+
+
+def _reason(state: IterationState, timeout_s: float | None) -> str:
+    if state is IterationState.TIMED_OUT:
+        return f"Killed at its time limit of {timeout_s:g} s."
+    return "Cancelled on request."
+
+
+def _fork_worker(order: Order, answer_file: int, connection: Connection) -> int:
+    keeper = os.getpid()
+    worker = os.fork()
+    if worker:
+        return worker
+    try:
+        process_tree.die_with_parent(keeper)
+        connection.close()
+        _write_answer(answer_file, _run(order))
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(0)  # nothing of the keeper's own clean-up may run here
+
+
+def _prepare_worker(n_threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    faulthandler.enable()
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(n_threads)))
+    threadpool_limits(n_threads)
+
+
+def _run(order: Order) -> _Answer:
+    """Call the function; whatever comes of it is an answer."""
+    try:
+        _prepare_worker(order.n_threads)
+        function, argument = pickle.loads(order.payload)
+        result: object = function(argument)
+        return _Answer(state=IterationState.COMPLETED, payload=cloudpickle.dumps(result))
+    except BaseException as error:  # noqa: BLE001 - the worker's edge: any failure is a value
+        traceback.print_exc()
+        return _describe(error)
+
+
+def _describe(error: BaseException) -> _Answer:
+    name = type(error).__name__
+    text = " ".join(str(error).split())
+    out_of_memory = isinstance(error, MemoryError) or "bad_alloc" in text
+    ours = isinstance(error, AutoMLRemoteError)
+    return _Answer(
+        state=IterationState.OUT_OF_MEMORY if out_of_memory else IterationState.FAILED,
+        reason=text if ours else f"{name}: {text}".rstrip(": "),
+        error_type=name,
+        traceback_text="".join(traceback.format_exception(error)),
+    )
+
+
+def _write_answer(answer_file: int, answer: _Answer) -> None:
+    with os.fdopen(answer_file, "wb") as file:
+        pickle.dump(answer, file)
+
+
+def _read_answer(answer_file: int) -> _Answer | None:
+    """Give the worker's answer, or None if it ended before it had written all of it."""
+    with os.fdopen(answer_file, "rb") as file:
+        file.seek(0)
+        try:
+            answer = pickle.load(file)
+        except (EOFError, pickle.UnpicklingError):
+            return None
+    return answer if isinstance(answer, _Answer) else None
+
+
+def _post_mortem(status: int | None, killed_for_memory: bool) -> _Answer:
+    """Say how a worker ended that gave no answer."""
+    code = os.waitstatus_to_exitcode(status) if status is not None else 0
+    if code == -signal.SIGKILL and killed_for_memory:
+        return _Answer(
+            state=IterationState.OUT_OF_MEMORY,
+            reason="Killed by the kernel: the machine or its container had no memory left.",
+        )
+    if code < 0:
+        return _Answer(
+            state=IterationState.CRASHED, reason=f"Ended by {signal.Signals(-code).name}."
+        )
+    return _Answer(
+        state=IterationState.CRASHED, reason=f"Ended without an answer, with exit code {code}."
+    )
+
+
+def _redirect_output(log: Path) -> None:
+    """Send what this process and its descendants write to the log, native code included."""
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (file, 1), (file, 2)):
+        os.dup2(source, target)
+    os.close(file)
+    os.close(nothing)
+
+
+def _count_oom_kills() -> int:
+    """Give the kernel's count of processes killed for memory, by machine or container limit."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,119 @@
+"""Kills a process with everything that it ever started, daemons included. Linux only.
+
+A keeper makes itself the *subreaper* of its descendants: whoever loses its parent, by a double
+fork or in a session of its own, becomes the keeper's child. So no child left means nobody left.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_POLL_S: Final = 0.01
+KILL_LIMIT_S: Final = 20.0  # after SIGKILL; only a process stuck in the kernel lives longer
+
+
+def become_subreaper() -> None:
+    """Make every orphaned descendant of this process its child.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent `parent` dies.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the call
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def descendants() -> set[int]:
+    """Give the ids of all living descendants of this process, those that wait to be reaped too."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):  # noqa: PTH208 - called in a tight loop
+        if entry.isdigit():
+            parent = _parent_of(int(entry))
+            children.setdefault(parent, []).append(int(entry))
+    found: set[int] = set()
+    unseen = [os.getpid()]
+    while unseen:
+        new = [pid for pid in children.get(unseen.pop(), []) if pid not in found]
+        found.update(new)
+        unseen.extend(new)
+    return found
+
+
+def kill_descendants(grace_s: float, *, reaped: Callable[[int, int], None]) -> bool:
+    """Ask all descendants of this subreaper to end, then kill them, and reap every one.
+
+    Args:
+        grace_s: Between SIGTERM and SIGKILL; 0 for SIGKILL at once.
+        reaped: Called with the process id and the wait status of each one.
+
+    Returns:
+        Whether none is left.
+    """
+    if _reap_until(0, reaped):
+        return True
+    if grace_s > 0:
+        _signal_all(signal.SIGTERM)
+        if _reap_until(time.monotonic() + grace_s, reaped):
+            return True
+    deadline = time.monotonic() + KILL_LIMIT_S
+    while time.monotonic() < deadline:
+        # Again and again: a process may fork between the look and the kill.
+        _signal_all(signal.SIGKILL)
+        if _reap_until(time.monotonic() + _POLL_S, reaped):
+            return True
+    return False
+
+
+def _reap_until(deadline: float, reaped: Callable[[int, int], None]) -> bool:
+    """Reap children until none is left (True) or the deadline has passed (False)."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return True
+        if pid:
+            reaped(pid, status)
+        elif time.monotonic() >= deadline:
+            return False
+        else:
+            time.sleep(_POLL_S / 2)
+
+
+def _signal_all(number: signal.Signals) -> None:
+    for pid in descendants():
+        with suppress(ProcessLookupError, PermissionError):  # gone, or of another user by setuid
+            os.kill(pid, number)
+
+
+def _parent_of(pid: int) -> int:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return 0
+    # The name, in brackets, may hold spaces and brackets itself.
+    return int(stat.rpartition(b")")[2].split()[1])
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({option}, {value}): {os.strerror(number)}")

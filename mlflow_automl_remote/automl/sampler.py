@@ -1,0 +1,154 @@
+"""Asks Optuna for pipelines, and tells it how they scored. The only module that knows Optuna."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Final
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.study import StudyDirection
+from optuna.trial import FixedTrial, TrialState
+
+from mlflow_automl_remote.automl.components import MODELS, SCALERS
+from mlflow_automl_remote.automl.components.base import Params, Trial
+from mlflow_automl_remote.automl.pipelines import PipelineSpec, components_of, join_params
+from mlflow_automl_remote.config import Task
+
+_MODEL: Final = "model"
+_MAX_REPEATS: Final = 8  # of drawing a pipeline that was drawn before
+
+
+class Sampler:
+    """Optuna's TPE over all pipelines of some models; the same draws for the same seed and scores.
+
+    Args:
+        task: The kind of problem.
+        models: Names of the models to draw from.
+        greater_is_better: Of the score.
+        seed: Of the draws.
+    """
+
+    def __init__(
+        self, task: Task, models: Sequence[str], *, greater_is_better: bool, seed: int
+    ) -> None:
+        self._task: Task = task
+        self._models = list(models)
+        self._worst = min if greater_is_better else max
+        self._running: dict[tuple[object, ...], int] = {}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        direction = StudyDirection.MAXIMIZE if greater_is_better else StudyDirection.MINIMIZE
+        self._study = optuna.create_study(direction=direction, sampler=sampler)
+
+    def ask(self, taken: set[tuple[object, ...]]) -> PipelineSpec:
+        """Draw a pipeline, a new one if the search space still has one that is easily found.
+
+        Args:
+            taken: Identities of pipelines that were drawn before.
+        """
+        for repeats_left in reversed(range(_MAX_REPEATS)):
+            trial = self._study.ask()
+            spec = suggest_pipeline(trial, self._task, self._models)
+            if spec.identity not in taken or not repeats_left:
+                break
+            # Without a score it says nothing; kept running it would count as a lie.
+            self._study.tell(trial, state=TrialState.FAIL)
+        self._running[spec.identity] = trial.number
+        return spec
+
+    def tell(self, spec: PipelineSpec, score: float | None) -> None:
+        """Say how a pipeline scored, whoever proposed it.
+
+        Args:
+            spec: The pipeline.
+            score: The primary metric; None if it failed, which counts as the worst score so far.
+        """
+        if score is None:
+            known = [trial.value for trial in self._study.trials if trial.value is not None]
+            score = self._worst(known) if known else None
+        number = self._running.pop(spec.identity, None)
+        if number is None:
+            self._add(spec, score)
+        elif score is None:
+            self._study.tell(number, state=TrialState.FAIL)
+        else:
+            self._study.tell(number, score)
+
+    def forget(self, spec: PipelineSpec) -> None:
+        """Say that a pipeline that was drawn will never have a score."""
+        number = self._running.pop(spec.identity, None)
+        if number is not None:
+            self._study.tell(number, state=TrialState.FAIL)
+
+    def _add(self, spec: PipelineSpec, score: float | None) -> None:
+        fixed = _as_trial(spec, self._task, self._models)
+        if fixed is None or score is None:
+            return
+        params, distributions = fixed
+        self._study.add_trial(
+            optuna.trial.create_trial(params=params, distributions=distributions, value=score)
+        )
+
+
+class _Prefixed:
+    """A trial in which each name begins with a prefix: models share names, but not ranges."""
+
+    def __init__(self, trial: Trial, prefix: str) -> None:
+        self._trial = trial
+        self._prefix = prefix
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return self._trial.suggest_float(f"{self._prefix}.{name}", low, high, log=log)
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return self._trial.suggest_int(f"{self._prefix}.{name}", low, high, log=log)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._trial.suggest_categorical(f"{self._prefix}.{name}", choices)
+
+
+def suggest_pipeline(trial: Trial, task: Task, models: Sequence[str]) -> PipelineSpec:
+    """Draw a model, a scaler that it may follow, and the hyper-parameters of both."""
+    model = MODELS[task][trial.suggest_categorical(_MODEL, list(models))]
+    scaler = SCALERS[trial.suggest_categorical(f"{model.name}.scaler", list(model.scalers))]
+    return PipelineSpec(
+        scaler=scaler.name,
+        model=model.name,
+        params=join_params(
+            scaler.suggest(_Prefixed(trial, scaler.name)),
+            model.suggest(_Prefixed(trial, model.name)),
+        ),
+    )
+
+
+def _as_trial(
+    spec: PipelineSpec, task: Task, models: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, BaseDistribution]] | None:
+    """Give a pipeline as Optuna would have drawn it; None if it is not in the search space."""
+    try:
+        scaler, model = components_of(spec, task)
+    except KeyError:
+        return None
+    if model.name not in models or scaler.name not in model.scalers:
+        return None
+    params: dict[str, Any] = {_MODEL: model.name, f"{model.name}.scaler": scaler.name}
+    params |= _named(scaler.name, spec.of_step("scaler"))
+    params |= _named(model.name, spec.of_step("model"))
+    trial = FixedTrial(params)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # a value outside of its range
+            suggest_pipeline(trial, task, models)
+    except (ValueError, UserWarning):
+        return None  # from a search space of another version
+    distributions = trial.distributions
+    return {name: params[name] for name in distributions}, distributions
+
+
+def _named(component: str, params: Params) -> dict[str, Any]:
+    return {f"{component}.{name}": value for name, value in params.items()}

@@ -1,0 +1,156 @@
+"""The door of the command line, `automl-remote`: one function a command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from mlflow_automl_remote import __version__, arguments
+from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.errors import AutoMLRemoteError
+
+CANCEL_WAIT_S = 20.0
+"""How long `cancel` waits for the agent's answer."""
+
+
+@contextmanager
+def _clean_errors() -> Iterator[None]:
+    """Print what we can explain as one line, with an exit status that tells failure."""
+    from mlflow_automl_remote.terminal import Detached, clean
+
+    try:
+        yield
+    except AutoMLRemoteError as error:
+        shown = _Interrupted if isinstance(error, Detached) else click.ClickException
+        raise shown(clean(" ".join(str(error).split()))) from error
+
+
+class _Interrupted(click.ClickException):
+    """Ctrl-C ended the command; shells expect this exit status."""
+
+    exit_code = 130
+
+
+@click.group()
+@click.version_option(__version__, package_name="mlflow-automl-remote")
+def main() -> None:
+    """Run AutoML sweeps on a remote Linux machine over SSH, recorded as nested MLflow runs."""
+
+
+def _settings_help() -> str:
+    """List every setting for `sweep --help`."""
+    rows = [
+        f"  --{name.replace('_', '-'):<28} {field.description}"
+        for name, field in AutoMLConfig.model_fields.items()
+    ]
+    return "\b\nSettings, which win over the settings file:\n" + "\n".join(rows)
+
+
+@main.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    epilog=_settings_help(),
+)
+@click.option("--settings", help="Settings file.  [default: automl.yaml]")
+@click.option("--project", help="Project folder.  [default: that of the settings file]")
+@click.option(
+    "--backend-config",
+    help="Where to run: a JSON object or file, such as the one for mlflow run. "
+    "[default: this machine]",
+)
+@click.option("--experiment-name", help="MLflow experiment.  [default: the current one]")
+@click.option("--run-name", help="Name of the parent run.")
+@click.option("--no-follow", is_flag=True, help="Return once the sweep has started.")
+@click.pass_context
+def sweep(context: click.Context, /, no_follow: bool, **options: str | None) -> None:
+    """Search for the best pipeline, here or on a machine over SSH."""
+    from mlflow_automl_remote import compute, sweep_run, terminal
+    from mlflow_automl_remote.publishing import parent_run
+
+    with _clean_errors():
+        given = [
+            word
+            for name, value in options.items()
+            if value is not None
+            for word in (f"--{name}", value)
+        ]
+        asked = arguments.parse_arguments([*given, *context.args])
+        settings = asked.config()
+        target = compute.parse_target(arguments.read_backend_config(asked.backend_config))
+        with terminal.view() as view:
+            submitted = sweep_run.submit(
+                settings,
+                target,
+                asked.project_dir,
+                open_run=lambda: parent_run.open_parent(
+                    experiment_name=asked.experiment_name, run_name=asked.run_name
+                ),
+                listener=terminal.listener(view),
+            )
+            if no_follow:
+                view.say(f"Follow it: automl-remote follow {submitted.run_id}")
+            else:
+                terminal.follow(submitted, view)
+
+
+@main.command()
+@click.argument("run_id")
+def follow(run_id: str) -> None:
+    """Follow a sweep and publish it, from any machine that reaches store and target."""
+    from mlflow_automl_remote import sweep_run, terminal
+
+    with _clean_errors(), terminal.view() as view:
+        terminal.follow(sweep_run.attach(run_id), view)
+
+
+@main.command()
+@click.argument("run_id")
+def status(run_id: str) -> None:
+    """Say where a sweep stands now."""
+    from mlflow_automl_remote import sweep_run, terminal
+
+    with _clean_errors():
+        sweep = sweep_run.attach(run_id)
+        state, liveness = sweep.state()
+        for line in terminal.status_lines(state, liveness, sweep.facts.target):
+            click.echo(line)
+
+
+@main.command()
+@click.argument("run_id")
+@click.option("--iteration", type=int, help="Cancel this iteration only.")
+def cancel(run_id: str, iteration: int | None) -> None:
+    """Stop a sweep, or one iteration of it; what is finished is kept."""
+    from mlflow_automl_remote import sweep_run, terminal
+
+    with _clean_errors():
+        handled = sweep_run.attach(run_id).cancel(iteration, wait_s=CANCEL_WAIT_S)
+        click.echo(terminal.cancel_line(handled, run_id, iteration))
+
+
+@main.command()
+@click.argument("run_id")
+@click.option("--iteration", type=int, help="The log of this iteration.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the sweep has ended.")
+def logs(run_id: str, iteration: int | None, follow: bool) -> None:
+    """Print the log of the agent, or of one iteration."""
+    from mlflow_automl_remote import sweep_run, terminal
+
+    with _clean_errors():
+        for piece in sweep_run.attach(run_id).log(iteration, follow=follow):
+            sys.stdout.write(terminal.clean(piece.decode("utf-8", errors="replace")))
+        sys.stdout.flush()
+
+
+@main.command()
+@click.argument("run_id")
+def resume(run_id: str) -> None:
+    """Go on with a sweep whose agent died; finished iterations are kept."""
+    from mlflow_automl_remote import sweep_run, terminal
+
+    with _clean_errors(), terminal.view() as view:
+        sweep = sweep_run.attach(run_id)
+        sweep.resume(terminal.listener(view))
+        terminal.follow(sweep, view)

@@ -1,0 +1,272 @@
+"""A sweep's agent on a target, and the handle of it. The journal is bytes here."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mlflow_automl_remote.compute.artifacts import fetch_files
+from mlflow_automl_remote.errors import AutoMLRemoteError, CommandFailed, SweepNotFound
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import PurePosixPath
+
+    from mlflow_automl_remote.compute.control import Control
+    from mlflow_automl_remote.compute.helper.wire import Header
+    from mlflow_automl_remote.compute.workspace import Workspace
+    from mlflow_automl_remote.journal.events import ArtifactFile
+
+ACKNOWLEDGE_S: Final = 120.0
+"""For the agent to take its lock; the first imports from a cold disk are the usual reason to wait."""
+TERM_GRACE_S: Final = 10.0
+"""Between asking an agent to end and killing everything that it started."""
+READ_LIMIT_BYTES: Final = 4 * 1024 * 1024
+COOKIE: Final = "AUTOML_REMOTE_SWEEP"
+"""Variable by which every process of a sweep is found again, daemons included."""
+KEPT_VARIABLES: Final = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR",
+    "LD_LIBRARY_PATH", "CUDA_*", "NVIDIA_*", "OMP_NUM_THREADS", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy",
+    "https_proxy", "no_proxy",
+)  # fmt: skip
+"""What an agent gets of the environment of its account; nothing else, so no credential by accident."""
+
+
+class Liveness(StrEnum):
+    """Whether an agent lives. Not being able to ask is an error, not one of these."""
+
+    ALIVE = "alive"
+    """It holds its lock, and is the process that it said it is."""
+    DEAD = "dead"
+    """No such process, since this boot; or it was never started."""
+    UNKNOWN = "unknown"
+    """It is being started, or the signs contradict one another."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalChunk:
+    """Bytes of the journal.
+
+    Attributes:
+        data: From the offset that was asked for; empty when there is nothing new.
+        liveness: Of the agent, as it was before `data` was read: after DEAD and no data comes nothing.
+        next_offset: Where to read on.
+    """
+
+    data: bytes
+    liveness: Liveness
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentCommand:
+    """How an agent is started on a target.
+
+    Attributes:
+        python: Interpreter of the agent's environment.
+        variables: Added to what is kept of the account's environment.
+        kept: Names of the variables that are kept.
+    """
+
+    python: str
+    variables: Mapping[str, str]
+    kept: tuple[str, ...] = KEPT_VARIABLES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentIdentity:
+    """What an agent says of itself when it has started.
+
+    Attributes:
+        pid: On the target.
+        version: Of this package, there.
+        was_running: Whether it had been started before.
+    """
+
+    pid: int
+    version: str
+    was_running: bool
+
+
+class Job:
+    """The handle of a sweep's agent, which outlives the handle and the connection.
+
+    Args:
+        channel: Gives the helper on the target, for one request after the other.
+        workspace: The sweep's folder there.
+        label: The machine, as a person would name it.
+    """
+
+    def __init__(
+        self,
+        channel: Callable[[], AbstractContextManager[Control]],
+        workspace: Workspace,
+        label: str,
+    ) -> None:
+        self._channel = channel
+        self._label = label
+        self.workspace = workspace
+
+    def __repr__(self) -> str:
+        return f"Job({self.workspace.sweep_id!r} on {self._label})"
+
+    def start(self, command: AgentCommand, module: str) -> AgentIdentity:
+        """Start the agent and wait until it has taken its lock; one that lives already is kept.
+
+        Args:
+            command: The environment to start it in.
+            module: What is run, with the workspace as its argument.
+
+        Raises:
+            CommandFailed: It ended before; the message has the end of its log.
+        """
+        path = str(self.workspace.path)
+        argv = [command.python, "-m", module, path]
+        with self._channel() as control:
+            try:
+                reply = control.request(
+                    "launch",
+                    argv=argv,
+                    cwd=path,
+                    env={**command.variables, COOKIE: self.workspace.sweep_id},
+                    keep=list(command.kept),
+                    log=str(self.workspace.agent_log),
+                    timeout_s=ACKNOWLEDGE_S,
+                    lock=str(self.workspace.agent_lock),
+                    agent=str(self.workspace.agent_identity),
+                )[0]
+            except CommandFailed as error:
+                raise CommandFailed(
+                    f"The agent did not start. {error}", argv=argv, exit_status=error.exit_status
+                ) from error
+        identity = reply["identity"]
+        return AgentIdentity(
+            pid=int(identity.get("pid", 0)),
+            version=str(identity.get("version", "")),
+            was_running=bool(reply["was_running"]),
+        )
+
+    def read_journal(
+        self, offset: int = 0, wait_s: float = 0.0, limit_bytes: int = READ_LIMIT_BYTES
+    ) -> JournalChunk:
+        """Read the journal from an offset.
+
+        Args:
+            offset: In bytes.
+            wait_s: How long the target may wait for news before it answers that there are none.
+            limit_bytes: The most that is returned.
+
+        Raises:
+            SweepNotFound: The workspace is gone.
+            ConnectionLost: The target cannot be asked; that says nothing of the agent.
+        """
+        reply, data = self._read([self.workspace.journal], offset, wait_s, limit_bytes)
+        liveness = Liveness(reply["liveness"])
+        return JournalChunk(data=data, liveness=liveness, next_offset=offset + len(data))
+
+    def log(self, offset: int = 0, iteration: int | None = None) -> bytes:
+        """Read the log of the agent, or of one iteration, from an offset; empty when there is none.
+
+        Raises:
+            SweepNotFound: The workspace is gone.
+        """
+        if iteration is None:
+            paths: Sequence[PurePosixPath] = [self.workspace.agent_log]
+        else:
+            paths = self.workspace.iteration_logs(iteration)
+        return self._read(paths, offset, 0.0, READ_LIMIT_BYTES)[1]
+
+    def _read(
+        self, paths: Sequence[PurePosixPath], offset: int, wait_s: float, limit_bytes: int
+    ) -> tuple[Header, bytes]:
+        with self._channel() as control:
+            reply, data = control.request(
+                "read",
+                paths=[str(path) for path in paths],
+                folder=str(self.workspace.path),
+                offset=offset,
+                limit=limit_bytes,
+                wait_s=wait_s,
+                job=self._signs(),
+            )
+        if not reply["folder_exists"]:
+            raise SweepNotFound(
+                f"The workspace of the sweep '{self.workspace.sweep_id}' is gone from {self._label}: "
+                f"there is no {self.workspace.path}."
+            )
+        return reply, data
+
+    def liveness(self) -> Liveness:
+        """Tell whether the agent lives.
+
+        Raises:
+            ConnectionLost: The target cannot be asked; that says nothing of the agent.
+        """
+        with self._channel() as control:
+            return Liveness(control.request("liveness", job=self._signs())[0]["liveness"])
+
+    def request(self, content: Mapping[str, object]) -> str:
+        """Leave a request for the agent, which need not be running, and return the request's id."""
+        request_id = uuid.uuid4().hex
+        path = self.workspace.request(request_id)
+        with self._channel() as control:
+            control.request("put", json.dumps(content).encode(), path=str(path), mode=0o600)
+        return request_id
+
+    def fetch(
+        self,
+        files: Sequence[ArtifactFile],
+        into: Path,
+        on_bytes: Callable[[int], None] = lambda n_bytes: None,
+    ) -> None:
+        """Bring artifacts here in one stream, verified; those that are here already are kept.
+
+        Raises:
+            ArtifactRefused: A file has a forbidden name, or not the contents it was recorded with.
+        """
+        with self._channel() as control:
+            fetch_files(control, self.workspace.artifacts, files, into, on_bytes)
+
+    def kill(self, grace_s: float = TERM_GRACE_S) -> tuple[int, ...]:
+        """End the agent and everything that it has started.
+
+        Returns:
+            The processes that are left in spite of it; empty means that none is.
+        """
+        cookie = f"{COOKIE}={self.workspace.sweep_id}"
+        with self._channel() as control:
+            reply = control.request(
+                "kill",
+                cookie=cookie,
+                grace_s=grace_s,
+                agent=str(self.workspace.agent_identity),
+            )[0]
+        return tuple(int(pid) for pid in reply["left"])
+
+    def remove(self) -> None:
+        """Remove the workspace and all that is in it.
+
+        Raises:
+            AutoMLRemoteError: The agent is not dead.
+        """
+        liveness = self.liveness()
+        if liveness is not Liveness.DEAD:
+            raise AutoMLRemoteError(
+                f"The sweep '{self.workspace.sweep_id}' on {self._label} is not known to have ended "
+                f"({liveness}), so its workspace is kept. Cancel it first."
+            )
+        with self._channel() as control:
+            control.request("remove", paths=[str(self.workspace.path)])
+
+    def _signs(self) -> dict[str, str]:
+        """Name the files by which the helper knows whether the agent lives."""
+        return {
+            "lock": str(self.workspace.agent_lock),
+            "agent": str(self.workspace.agent_identity),
+        }

@@ -1,0 +1,201 @@
+"""Packs the user's project folder into one stream, leaving out what is not wanted on a target."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import logging
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pathspec import GitIgnoreSpec
+
+from mlflow_automl_remote.errors import ConfigurationError
+
+_log = logging.getLogger(__name__)
+
+IGNORE_FILES: Final = (".mlflowignore", ".gitignore")
+"""The first that exists is honoured, alone."""
+BUILT_IN: Final = (
+    ".git/",
+    ".hg/",
+    ".svn/",
+    "__pycache__/",
+    "*.pyc",
+    ".venv/",
+    "venv/",
+    ".tox/",
+    ".nox/",
+    "node_modules/",
+    "mlruns/",
+    "mlartifacts/",
+    "mlflow.db*",
+    "*.egg-info/",
+    ".mypy_cache/",
+    ".ruff_cache/",
+    ".pytest_cache/",
+    ".hypothesis/",
+    ".ipynb_checkpoints/",
+    ".DS_Store",
+)
+"""Left out unless the ignore file takes one back with `!`."""
+GZIP_LEVEL: Final = 1
+"""81 MB/s at a ratio of 3; level 9, tarfile's own choice, does 3 MB/s at 4.2."""
+COPY_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedFile:
+    """A file of the project: its name on the target, and where it is."""
+
+    name: str
+    path: Path
+    size_bytes: int
+    is_executable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """What of a project folder goes to the target.
+
+    Attributes:
+        folder: The project folder.
+        files: In order of their names.
+        skipped: Links that lead out of the folder or to folders, and things that are no files.
+    """
+
+    folder: Path
+    files: tuple[PackedFile, ...]
+    skipped: tuple[str, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """The size of all files, before compression."""
+        return sum(file.size_bytes for file in self.files)
+
+
+def scan_project(folder: Path, data_script: str) -> Project:
+    """Choose the files of a project.
+
+    Args:
+        folder: The project folder.
+        data_script: A file that has to be among them, relative to the folder.
+
+    Raises:
+        ConfigurationError: There is no such folder, or no such file in it, or it is ignored.
+    """
+    if not folder.is_dir():
+        raise ConfigurationError(f"The project folder '{folder}' does not exist.")
+    ignore_file = next((name for name in IGNORE_FILES if (folder / name).is_file()), None)
+    lines = (
+        (folder / ignore_file).read_text("utf-8", "replace").splitlines() if ignore_file else ()
+    )
+    spec = GitIgnoreSpec.from_lines([*BUILT_IN, *lines])
+    files: list[PackedFile] = []
+    skipped: list[str] = []
+    for name, path in _walk(folder, "", spec):
+        packed = _packed(name, path, folder)
+        if packed is None:
+            skipped.append(name)
+        else:
+            files.append(packed)
+    if skipped:
+        _log.warning("Not sent, because they lead out of %s: %s", folder, ", ".join(skipped[:10]))
+    if data_script not in {file.name for file in files}:
+        raise ConfigurationError(_why_missing(folder, data_script, ignore_file))
+    return Project(
+        folder=folder,
+        files=tuple(sorted(files, key=lambda file: file.name)),
+        skipped=tuple(skipped),
+    )
+
+
+def _walk(folder: Path, prefix: str, spec: GitIgnoreSpec) -> Iterator[tuple[str, Path]]:
+    """Give everything but folders, as (name relative to the project, path), except what is ignored."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The folder '{folder}' cannot be read: {error.strerror}."
+        ) from error
+    for entry in entries:
+        name = prefix + entry.name
+        if entry.is_dir(follow_symlinks=False):
+            if not spec.match_file(name + "/"):
+                yield from _walk(Path(entry.path), name + "/", spec)
+        elif not spec.match_file(name):
+            yield name, Path(entry.path)
+
+
+def _packed(name: str, path: Path, folder: Path) -> PackedFile | None:
+    """Describe a file; None for what cannot be sent as one."""
+    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        return None
+    if not path.is_file():
+        return None
+    found = path.stat()
+    return PackedFile(
+        name=name,
+        path=path,
+        size_bytes=found.st_size,
+        is_executable=bool(found.st_mode & 0o100),
+    )
+
+
+def _why_missing(folder: Path, data_script: str, ignore_file: str | None) -> str:
+    path = folder / data_script
+    if not path.exists():
+        return (
+            f"The data script '{data_script}' is missing from the project folder '{folder}'. "
+            "Write it with a function get_data(), or name another with 'data_script'."
+        )
+    if path.is_symlink():
+        return f"The data script '{path}' is a link that leads out of the project folder."
+    by = f"the project's {ignore_file}" if ignore_file else "the built-in list of ignored files"
+    return (
+        f"The data script '{data_script}' is ignored by {by}, so it would not be sent. "
+        f"Take it back with a line '!/{data_script}' in {ignore_file or IGNORE_FILES[0]}."
+    )
+
+
+def write_archive(files: tuple[PackedFile, ...], write: Callable[[bytes], None]) -> None:
+    """Give a gzip-compressed tar of the files to `write`; the same files give the same bytes.
+
+    Raises:
+        ConfigurationError: A file cannot be read, or changed meanwhile.
+    """
+    with (
+        gzip.GzipFile(
+            fileobj=_Sink(write), mode="wb", compresslevel=GZIP_LEVEL, mtime=0
+        ) as packed,
+        tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for file in files:
+            member = tarfile.TarInfo(file.name)
+            member.size = file.size_bytes
+            member.mode = 0o755 if file.is_executable else 0o644
+            try:
+                with file.path.open("rb") as source:
+                    archive.addfile(member, source)
+            except (OSError, tarfile.TarError) as error:
+                raise ConfigurationError(
+                    f"'{file.path}' cannot be sent: it cannot be read, or it changed meanwhile: {error}."
+                ) from error
+
+
+class _Sink(io.RawIOBase):
+    """A file that hands everything on."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:  # type: ignore[override]
+        self._write(bytes(data))
+        return len(data)

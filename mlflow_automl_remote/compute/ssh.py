@@ -1,0 +1,321 @@
+"""A machine over SSH as a compute target. The only module that knows paramiko.
+
+paramiko's defaults cost 44 ms a command (no TCP_NODELAY), never notice a dead peer, and wait for ever in
+several places; the socket is therefore made here, and every wait has an end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+import paramiko
+
+from mlflow_automl_remote.compute.host_keys import HostKey, KnownHost, known_host
+from mlflow_automl_remote.compute.ssh_config import HostSettings, host_settings
+from mlflow_automl_remote.compute.transport import (
+    CONNECT_S,
+    SILENCE_S,
+    STDERR_TAIL_BYTES,
+    CompletedCommand,
+    run_over,
+)
+from mlflow_automl_remote.errors import (
+    AuthenticationFailed,
+    ConnectFailed,
+    ConnectionLost,
+    HostKeyNotVerifiable,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from mlflow_automl_remote.compute.targets import TargetSpec
+    from mlflow_automl_remote.compute.transport import Channel, Transport
+
+_log = logging.getLogger(__name__)
+
+PASSPHRASE_VARIABLE: Final = "AUTOML_REMOTE_KEY_PASSPHRASE"
+WINDOW_BYTES: Final = 4 * 1024 * 1024
+"""What may be under way unacknowledged: 4 MiB fills 80 MB/s at 50 ms round trip."""
+MAX_KEYS: Final = 5
+"""Keys that are offered; OpenSSH servers hang up at the sixth."""
+FAST_CIPHERS: Final = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+
+
+@contextlib.contextmanager
+def mapped_errors(label: str, otherwise: type[ConnectFailed | ConnectionLost]) -> Iterator[None]:
+    """Turn what paramiko and sockets raise into errors of ours.
+
+    Args:
+        label: The machine, for the message.
+        otherwise: What an error means that says no more than that the connection failed.
+    """
+    try:
+        yield
+    except TransportError:
+        raise
+    except paramiko.BadHostKeyException as error:
+        shown = _host_key(error.key).fingerprint
+        raise HostKeyNotVerifiable(
+            f"{label} showed the host key {shown}, which is not the expected one.",
+            fingerprint=shown,
+        ) from error
+    except paramiko.AuthenticationException as error:
+        raise AuthenticationFailed(f"{label} refused the login: {error}.") from error
+    except paramiko.ChannelException as error:
+        raise otherwise(
+            f"{label} refused to open another session: {error.text}. "
+            "Its sshd allows too few of them (MaxSessions), or none at all."
+        ) from error
+    except paramiko.ssh_exception.IncompatiblePeer as error:
+        raise ConnectFailed(
+            f"{label} offers no encryption or host key that is still considered safe: {error}."
+        ) from error
+    except TimeoutError as error:
+        raise otherwise(f"{label} did not answer in time.") from error
+    except (
+        paramiko.SSHException,
+        paramiko.ssh_exception.ConfigParseError,
+        OSError,
+        EOFError,
+    ) as error:
+        reason = str(error) or "the connection was closed"
+        raise otherwise(f"The connection to {label} failed: {reason}.") from error
+
+
+def connect(spec: TargetSpec) -> SSHTransport:
+    """Connect to a target and log in.
+
+    Raises:
+        ConnectFailed: No connection, or not one that is safe enough.
+        HostKeyNotVerifiable: The host key is unknown, changed or revoked.
+        AuthenticationFailed: No key was accepted.
+    """
+    settings = host_settings(spec.host or "", spec.user, spec.port)
+    files = (Path(spec.known_hosts),) if spec.known_hosts else settings.known_hosts
+    name = settings.host_key_alias or settings.host
+    known = known_host(name, 22 if settings.host_key_alias else settings.port, files)
+    with contextlib.ExitStack() as undo, mapped_errors(spec.label, ConnectFailed):
+        sock = _open_socket(settings, spec)
+        undo.callback(sock.close)
+        client = paramiko.Transport(sock, default_window_size=WINDOW_BYTES)
+        undo.callback(client.close)
+        _configure(client, known)
+        client.start_client(timeout=CONNECT_S)
+        known.verify(_host_key(client.get_remote_server_key()))
+        _log_in(client, spec, settings)
+        undo.pop_all()
+    return SSHTransport(client, spec.label)
+
+
+def _open_socket(
+    settings: HostSettings, spec: TargetSpec
+) -> socket.socket | paramiko.ProxyCommand:
+    if settings.proxy_command is not None:
+        words = {"%h": settings.host, "%p": str(settings.port), "%r": spec.user, "%%": "%"}
+        command = settings.proxy_command.removeprefix("exec ")
+        for token, word in words.items():
+            command = command.replace(token, word)
+        return paramiko.ProxyCommand(command)
+    sock = socket.create_connection((settings.host, settings.port), timeout=CONNECT_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    _set_if_known(sock, "TCP_USER_TIMEOUT", int(SILENCE_S * 1000))
+    _set_if_known(sock, "TCP_KEEPIDLE", 5)
+    _set_if_known(sock, "TCP_KEEPINTVL", 5)
+    _set_if_known(sock, "TCP_KEEPCNT", 3)
+    return sock
+
+
+def _set_if_known(sock: socket.socket, option: str, value: int) -> None:
+    number = getattr(socket, option, None)  # macOS lacks some of them
+    if number is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, number, value)
+
+
+def _configure(client: paramiko.Transport, known: KnownHost) -> None:
+    client.banner_timeout = CONNECT_S
+    client.handshake_timeout = CONNECT_S
+    client.auth_timeout = CONNECT_S
+    client.channel_timeout = CONNECT_S
+    options = client.get_security_options()
+    fast = [name for name in FAST_CIPHERS if name in options.ciphers]
+    options.ciphers = (*fast, *(name for name in options.ciphers if name not in fast))
+    asked = [name for name in known.signatures() if name in options.key_types]
+    options.key_types = (*asked, *(name for name in options.key_types if name not in asked))
+
+
+def _host_key(key: paramiko.PKey) -> HostKey:
+    return HostKey(key_type=key.get_name(), blob=key.asbytes())
+
+
+def _log_in(client: paramiko.Transport, spec: TargetSpec, settings: HostSettings) -> None:
+    """Offer the keys one after the other until one is accepted."""
+    tried = []
+    for name, key in _keys(spec, settings):
+        tried.append(name)
+        try:
+            more = client.auth_publickey(spec.user, key)
+        except paramiko.BadAuthenticationType as error:
+            raise AuthenticationFailed(
+                f"{spec.label} does not accept keys, only: {', '.join(error.allowed_types)}. "
+                "Allow PubkeyAuthentication in its sshd_config."
+            ) from error
+        except paramiko.AuthenticationException as error:
+            if not client.is_active() or len(tried) >= MAX_KEYS:
+                raise _not_accepted(spec, tried) from error
+            continue
+        if more:
+            raise AuthenticationFailed(
+                f"{spec.label} wants more than a key: {', '.join(more)}. That is not supported."
+            )
+        return
+    raise _not_accepted(spec, tried)
+
+
+def _not_accepted(spec: TargetSpec, tried: Sequence[str]) -> AuthenticationFailed:
+    what = f"with {' or '.join(tried)}" if tried else "without a key, and none was found here"
+    return AuthenticationFailed(
+        f"{spec.host} does not accept the user '{spec.user}' {what}. Add the public half of your key "
+        f"to ~{spec.user}/.ssh/authorized_keys there, or set 'user' and 'key_file' in the backend config."
+    )
+
+
+def _keys(spec: TargetSpec, settings: HostSettings) -> Iterator[tuple[str, paramiko.PKey]]:
+    """Give (name for people, key): the key file alone, or the agent's keys and the usual files."""
+    if spec.key_file is not None:
+        yield f"the key {spec.key_file}", _load_key(Path(spec.key_file))
+        return
+    for key in paramiko.Agent().get_keys():
+        yield f"the agent's key {key.fingerprint}", key
+    for path in settings.key_files:
+        try:
+            yield f"the key {path}", _load_key(path)
+        except AuthenticationFailed as error:
+            _log.info("%s", error)
+
+
+def _load_key(path: Path) -> paramiko.PKey:
+    passphrase = os.environ.get(PASSPHRASE_VARIABLE)
+    reason = "it is not an ed25519, ECDSA or RSA private key"
+    if passphrase is not None:
+        reason = f"{PASSPHRASE_VARIABLE} is not its passphrase, or {reason}"
+    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+        try:
+            key: paramiko.PKey = kind.from_private_key_file(str(path), password=passphrase)
+        except paramiko.PasswordRequiredException:
+            raise AuthenticationFailed(
+                f"The key {path} is encrypted. Set {PASSPHRASE_VARIABLE} to its passphrase, or "
+                "add the key to your SSH agent with ssh-add and leave 'key_file' out."
+            ) from None
+        except (paramiko.SSHException, ValueError, TypeError) as error:
+            _log.debug("%s is not for %s: %s", path, kind.__name__, error)
+        except OSError as error:
+            raise AuthenticationFailed(
+                f"The key {path} cannot be read: {error.strerror}."
+            ) from error
+        else:
+            certificate = path.with_name(path.name + "-cert.pub")
+            if certificate.exists():
+                key.load_certificate(str(certificate))
+            return key
+    raise AuthenticationFailed(f"The key {path} cannot be used: {reason}.")
+
+
+class SSHChannel:
+    """One session on an SSH connection."""
+
+    def __init__(self, channel: paramiko.Channel, label: str) -> None:
+        self._channel = channel
+        self._label = label
+        self._stderr = b""
+
+    def read_some(self, max_bytes: int, timeout_s: float) -> bytes:
+        """See `Channel`."""
+        with mapped_errors(self._label, ConnectionLost):
+            self._channel.settimeout(timeout_s)
+            data = self._channel.recv(max_bytes)
+            self._take_stderr()
+            return data
+
+    def _take_stderr(self) -> None:
+        while self._channel.recv_stderr_ready():
+            self._stderr = (self._stderr + self._channel.recv_stderr(65536))[-STDERR_TAIL_BYTES:]
+
+    def write(self, data: bytes, timeout_s: float) -> None:
+        """See `Channel`."""
+        with mapped_errors(self._label, ConnectionLost):
+            self._channel.settimeout(timeout_s)
+            self._channel.sendall(data)
+
+    def finish_input(self) -> None:
+        """See `Channel`."""
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.shutdown_write()
+
+    def wait(self, timeout_s: float) -> int | None:
+        """See `Channel`."""
+        if not self._channel.status_event.wait(timeout_s):
+            return None
+        status = self._channel.exit_status
+        # -1 is paramiko's word for a broken connection as well as for a signal
+        return None if status == -1 else status
+
+    def stderr_tail(self) -> str:
+        """See `Channel`."""
+        self._take_stderr()
+        return self._stderr.decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """See `Channel`."""
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.close()
+
+
+class SSHTransport:
+    """Runs commands over one SSH connection."""
+
+    def __init__(self, client: paramiko.Transport, label: str) -> None:
+        self._client = client
+        self.label = label
+
+    def open(self, argv: Sequence[str]) -> Channel:
+        """See `Transport`."""
+        with mapped_errors(self.label, ConnectionLost):
+            channel = self._client.open_session(timeout=CONNECT_S)
+            channel.settimeout(SILENCE_S)
+            channel.exec_command(shlex.join(argv).encode())
+            return SSHChannel(channel, self.label)
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float
+    ) -> CompletedCommand:
+        """See `Transport`."""
+        return run_over(self.open(argv), argv, stdin=stdin, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """See `Transport`."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+if TYPE_CHECKING:
+    _transport: type[Transport] = SSHTransport

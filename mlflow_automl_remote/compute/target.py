@@ -1,0 +1,236 @@
+"""A connection to a compute target: makes it ready, starts jobs there and finds them again."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from mlflow_automl_remote.compute.control import Control, Write
+from mlflow_automl_remote.compute.environment import UvEnvironment, agent_recipe
+from mlflow_automl_remote.compute.job import KEPT_VARIABLES, AgentCommand, Job, Liveness
+from mlflow_automl_remote.compute.local import LocalTransport
+from mlflow_automl_remote.compute.machine import Machine
+from mlflow_automl_remote.compute.package import package_digest, package_files
+from mlflow_automl_remote.compute.progress import (
+    OnProgress,
+    Progress,
+    TransferMeter,
+    ignore,
+    megabytes,
+)
+from mlflow_automl_remote.compute.project import PackedFile, scan_project, write_archive
+from mlflow_automl_remote.compute.workspace import Root
+
+if TYPE_CHECKING:
+    from pathlib import PurePosixPath
+    from types import TracebackType
+
+    from mlflow_automl_remote.compute.targets import TargetSpec
+    from mlflow_automl_remote.compute.transport import Transport
+
+AGENT_MODULE: Final = "mlflow_automl_remote.agent"
+
+
+def connect(spec: TargetSpec, on_progress: OnProgress = ignore) -> Connection:
+    """Connect to a target; the same work follows on every kind of it.
+
+    Raises:
+        ConnectFailed: The machine cannot be reached.
+        HostKeyNotVerifiable: Its host key is unknown, changed or revoked.
+        AuthenticationFailed: It does not let us in.
+        EnvironmentSetupFailed: It has no Python that could run the control helper.
+        ConnectionLost: The connection broke at once.
+    """
+    on_progress(Progress(stage="connect", text=f"Connecting to {spec.label}"))
+    transport = _transport(spec)
+    try:
+        connection = Connection(transport, spec, on_progress)
+    except BaseException:
+        transport.close()
+        raise
+    machine = connection.machine
+    cores = f"{machine.n_cores} core{'s' if machine.n_cores != 1 else ''}"
+    memory = f"{machine.memory_bytes / 2**30:.1f} GiB of memory"
+    text = f"Connected to {spec.label}: {cores}, {memory}"
+    on_progress(Progress(stage="connect", text=text, fraction=1.0))
+    return connection
+
+
+def _transport(spec: TargetSpec) -> Transport:
+    if spec.is_local:
+        return LocalTransport()
+    from mlflow_automl_remote.compute import ssh  # paramiko takes 0.1 s to import
+
+    return ssh.connect(spec)
+
+
+class Connection:
+    """An open connection to a target. May be used by several threads.
+
+    Attributes:
+        spec: The target.
+        machine: What it said of itself.
+        root: Our folder on it.
+    """
+
+    def __init__(self, transport: Transport, spec: TargetSpec, on_progress: OnProgress) -> None:
+        self._transport = transport
+        self._on_progress = on_progress
+        self._idle: list[Control] = []
+        self._lock = threading.Lock()
+        self._command: AgentCommand | None = None
+        self.spec = spec
+        with self._control() as control:
+            self.machine = Machine.ask(control, transport.label)
+        self.root = Root.resolve(spec.root, self.machine.home)
+
+    @contextlib.contextmanager
+    def _control(self) -> Iterator[Control]:
+        """Lend a helper for one request after the other; a second thread gets a second helper."""
+        with self._lock:
+            control = self._idle.pop() if self._idle else None
+        if control is None:
+            python = sys.executable if self.spec.is_local else self.spec.python
+            control = Control(self._transport, python)
+        try:
+            yield control
+        finally:
+            if control.is_broken:
+                control.close()
+            else:
+                with self._lock:
+                    self._idle.append(control)
+
+    def prepare(self) -> AgentCommand:
+        """Make sure that an agent can be started; what is there from an earlier time is used again.
+
+        Raises:
+            EnvironmentSetupFailed: The environment could not be built.
+        """
+        if self._command is None:
+            if self.spec.is_local:
+                kept = (*KEPT_VARIABLES, "PYTHONPATH")
+                self._command = AgentCommand(python=sys.executable, variables={}, kept=kept)
+            else:
+                self._command = self._prepare_remote()
+        return self._command
+
+    def _prepare_remote(self) -> AgentCommand:
+        with self._control() as control:
+            if self.spec.env_manager == "local":
+                python = self.machine.executable
+            else:
+                builder = UvEnvironment(control, self.machine, self.root, self._on_progress)
+                python = str(builder.ensure(agent_recipe(self.machine)))
+            package = self._send_package(control)
+        return AgentCommand(python=python, variables={"PYTHONPATH": str(package)})
+
+    def _send_package(self, control: Control) -> PurePosixPath:
+        """Put this version of our package on the target unless it is there."""
+        files = package_files()
+        place = self.root.package(package_digest(files))
+        if not control.request("status", paths=[str(place)])[0]["exist"][0]:
+            self._send(control, files, place, "Sending the agent's program", keep=True)
+        return place
+
+    def _send(
+        self,
+        control: Control,
+        files: tuple[PackedFile, ...],
+        place: PurePosixPath,
+        what: str,
+        *,
+        keep: bool,
+    ) -> int:
+        """Send files as one compressed stream; return the bytes that went over the channel."""
+        meter = TransferMeter(self._on_progress, "upload", what)
+
+        def produce(write: Write) -> None:
+            def metered(data: bytes) -> None:
+                write(data)
+                meter.add(len(data))
+
+            write_archive(files, metered)
+
+        control.send_stream("receive_tree", produce, path=str(place), keep=keep)
+        meter.finish()
+        return meter.n_bytes
+
+    def submit(
+        self,
+        sweep_id: str,
+        project: Path,
+        settings_json: str,
+        *,
+        data_script: str,
+        module: str = AGENT_MODULE,
+    ) -> Job:
+        """Start a sweep, and return once its agent has said that it runs.
+
+        Submitting the same sweep again while it runs gives the same job.
+
+        Args:
+            sweep_id: 1 to 64 lower-case letters, digits and hyphens.
+            project: The user's project folder.
+            settings_json: The settings of the sweep, for the agent.
+            data_script: File of the project that has to be sent, relative to it.
+            module: The agent.
+
+        Raises:
+            ConfigurationError: The project has no such data script.
+            EnvironmentSetupFailed: The environment could not be built.
+            CommandFailed: The target could not take the files, or the agent did not start.
+        """
+        packed = scan_project(project, data_script)
+        command = self.prepare()
+        job = self.job(sweep_id)
+        if job.liveness() is Liveness.ALIVE:
+            return job
+        n_files = f"{len(packed.files)} file{'s' if len(packed.files) != 1 else ''}"
+        what = f"Sending the project ({n_files}, {megabytes(packed.n_bytes)} before compression)"
+        with self._control() as control:
+            self._send(control, packed.files, job.workspace.project, what, keep=False)
+            settings = settings_json.encode()
+            control.request("put", settings, path=str(job.workspace.settings), mode=0o600)
+        self.start(job, command, module)
+        return job
+
+    def start(
+        self, job: Job, command: AgentCommand | None = None, module: str = AGENT_MODULE
+    ) -> None:
+        """Start the agent of a workspace that has been sent before.
+
+        Raises:
+            CommandFailed: The agent did not start.
+        """
+        self._on_progress(Progress(stage="start", text="Starting the agent"))
+        agent = job.start(command or self.prepare(), module)
+        text = f"The agent runs on {self.spec.label} as process {agent.pid}"
+        self._on_progress(Progress(stage="start", text=text, fraction=1.0))
+
+    def job(self, sweep_id: str) -> Job:
+        """Return the handle of a sweep, whether or not there is one of that name."""
+        return Job(self._control, self.root.workspace(sweep_id), self.spec.label)
+
+    def close(self) -> None:
+        """Close the connection; jobs go on."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for control in idle:
+            control.close()
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,154 @@
+"""Every path on a target: nobody else joins them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+from mlflow_automl_remote.errors import ConfigurationError
+
+DEFAULT_ROOT: Final = "~/.automl-remote"
+_SWEEP_ID: Final = re.compile(r"[a-z0-9-]{1,64}")
+_DIGEST: Final = re.compile(r"[0-9a-f]{8,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The folder on a target that holds everything of ours."""
+
+    path: PurePosixPath
+
+    @classmethod
+    def resolve(cls, root: str | None, home: str) -> Root:
+        """Expand `~`, which is the home of the account on the target.
+
+        Raises:
+            ConfigurationError: The result is not an absolute path.
+        """
+        wanted = root or DEFAULT_ROOT
+        path = (
+            PurePosixPath(home, wanted[2:]) if wanted.startswith("~/") else PurePosixPath(wanted)
+        )
+        if not path.is_absolute() or ".." in path.parts:
+            raise ConfigurationError(
+                f"The 'root' of the backend config must be an absolute path. Got '{wanted}' instead."
+            )
+        return cls(path)
+
+    def workspace(self, sweep_id: str) -> Workspace:
+        """Return the workspace of a sweep."""
+        return Workspace(self.path, sweep_id)
+
+    @property
+    def sweeps(self) -> PurePosixPath:
+        """The folder of all workspaces."""
+        return self.path / "sweeps"
+
+    def environment(self, digest: str) -> PurePosixPath:
+        """Return the folder of an environment, by the hash of what is in it."""
+        return self.path / "environments" / _checked(digest)
+
+    def package(self, digest: str) -> PurePosixPath:
+        """Return the folder of one version of this package, by the hash of its files."""
+        return self.path / "packages" / _checked(digest)
+
+    def uv(self, digest: str) -> PurePosixPath:
+        """Return the uv program, by its hash."""
+        return self.path / "uv" / _checked(digest) / "uv"
+
+
+def _checked(digest: str) -> str:
+    if not _DIGEST.fullmatch(digest):
+        raise ValueError(f"'{digest}' is not a digest")
+    return digest
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The folder of one sweep.
+
+    Args:
+        root: Folder on the target that holds everything of ours.
+        sweep_id: 1 to 64 lower-case letters, digits and hyphens.
+
+    Raises:
+        ConfigurationError: The id has another form.
+    """
+
+    root: PurePosixPath
+    sweep_id: str
+
+    def __post_init__(self) -> None:
+        if not _SWEEP_ID.fullmatch(self.sweep_id):
+            raise ConfigurationError(
+                "A sweep id has 1 to 64 lower-case letters, digits and hyphens. "
+                f"Got {self.sweep_id!r} instead."
+            )
+
+    @property
+    def path(self) -> PurePosixPath:
+        """The folder itself."""
+        return self.root / "sweeps" / self.sweep_id
+
+    @property
+    def settings(self) -> PurePosixPath:
+        """The settings of the sweep, as JSON."""
+        return self.path / "settings.json"
+
+    @property
+    def project(self) -> PurePosixPath:
+        """The user's project folder."""
+        return self.path / "project"
+
+    @property
+    def journal(self) -> PurePosixPath:
+        """The journal, appended to by the agent alone."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def artifacts(self) -> PurePosixPath:
+        """The files that events of the journal name."""
+        return self.path / "artifacts"
+
+    @property
+    def agent_log(self) -> PurePosixPath:
+        """All output of the agent."""
+        return self.path / "agent.log"
+
+    @property
+    def agent_identity(self) -> PurePosixPath:
+        """Which process the agent is; written by it once it has the lock."""
+        return self.path / "agent.json"
+
+    @property
+    def agent_lock(self) -> PurePosixPath:
+        """The lock that the agent holds while it lives."""
+        return self.path / "agent.lock"
+
+    @property
+    def heartbeat(self) -> PurePosixPath:
+        """Touched by the agent every few seconds."""
+        return self.path / "heartbeat"
+
+    @property
+    def inbox(self) -> PurePosixPath:
+        """Requests to the agent, a file each."""
+        return self.path / "inbox"
+
+    @property
+    def data(self) -> PurePosixPath:
+        """What `get_data()` returned."""
+        return self.path / "data"
+
+    def request(self, request_id: str) -> PurePosixPath:
+        """Return the file of a request."""
+        return self.inbox / f"{_checked(request_id)}.json"
+
+    def iteration_logs(self, iteration: int) -> tuple[PurePosixPath, ...]:
+        """Return where the log of an iteration may be: while it runs, and once it is kept."""
+        return (
+            self.path / "work" / str(iteration) / "iteration.log",
+            self.artifacts / "iterations" / f"{iteration:03d}" / "iteration.log",
+        )

@@ -1,0 +1,129 @@
+"""Everything that this package raises on purpose, as one tree.
+
+    AutoMLRemoteError
+    ├── ConfigurationError (ValueError)    a setting or the backend config is wrong
+    ├── DataError (ValueError)             the data that get_data() returned cannot be trained on
+    ├── TransportError
+    │   ├── ConnectFailed                  no route, refused, timed out
+    │   ├── AuthenticationFailed           the machine does not accept this user or key
+    │   ├── HostKeyNotVerifiable           unknown or changed host key
+    │   ├── ConnectionLost                 the connection broke while in use
+    │   └── CommandFailed                  a command on the target ended with an error
+    ├── EnvironmentSetupFailed             the Python environment of the target could not be made
+    ├── JournalError
+    │   ├── JournalCorrupted               a line in the middle is damaged
+    │   └── JournalFromNewerVersion        written by a newer version than this one
+    ├── ArtifactRefused                    a file from the target has a bad name or checksum
+    ├── SweepNotFound                      the run is not one of ours, or its workspace is gone
+    ├── AgentLost                          the agent died without a last event
+    ├── SweepFailed                        the sweep ended without a model
+    └── PublishFailed                      MLflow could not be written; publishing again resumes
+
+A failure of one iteration is a value (`states.IterationState`), never an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class AutoMLRemoteError(Exception):
+    """Base of all errors of this package; its text is written for the user."""
+
+
+class ConfigurationError(AutoMLRemoteError, ValueError):
+    """A setting or the backend config is wrong; nothing was contacted."""
+
+
+class DataError(AutoMLRemoteError, ValueError):
+    """The data that `get_data()` returned cannot be trained on."""
+
+
+class TransportError(AutoMLRemoteError):
+    """The target could not be reached or did not do what it was asked to."""
+
+
+class ConnectFailed(TransportError):
+    """No connection could be opened: no route, refused, or timed out."""
+
+
+class AuthenticationFailed(TransportError):
+    """The machine does not accept this user with these keys."""
+
+
+class HostKeyNotVerifiable(TransportError):
+    """The host key is unknown, or differs from the known one.
+
+    Attributes:
+        fingerprint: Of the key that the host showed, as `SHA256:...`.
+    """
+
+    def __init__(self, message: str, *, fingerprint: str) -> None:
+        super().__init__(message)
+        self.fingerprint = fingerprint
+
+
+class ConnectionLost(TransportError):
+    """The connection broke while in use; the job on the target may still be running."""
+
+
+class CommandFailed(TransportError):
+    """A command on the target ended with an error.
+
+    Attributes:
+        argv: The command, as a list.
+        exit_status: Its exit status; -1 when it is unknown.
+        stderr: The end of what it wrote to its standard error.
+    """
+
+    def __init__(
+        self, message: str, *, argv: Sequence[str], exit_status: int, stderr: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.argv = tuple(argv)
+        self.exit_status = exit_status
+        self.stderr = stderr
+
+
+class EnvironmentSetupFailed(AutoMLRemoteError):
+    """The Python environment of the target could not be made ready."""
+
+
+class JournalError(AutoMLRemoteError):
+    """The journal of a sweep cannot be read."""
+
+
+class JournalCorrupted(JournalError):
+    """A line in the middle of a journal is damaged.
+
+    Attributes:
+        line_number: The damaged line, counted from 1.
+    """
+
+    def __init__(self, message: str, *, line_number: int) -> None:
+        super().__init__(message)
+        self.line_number = line_number
+
+
+class JournalFromNewerVersion(JournalError):
+    """The journal was written by a newer version of this package than this one."""
+
+
+class ArtifactRefused(AutoMLRemoteError):
+    """A file of the target has a forbidden name, or not the contents it was recorded with."""
+
+
+class SweepNotFound(AutoMLRemoteError):
+    """The run is not a sweep of this package, or its workspace is gone."""
+
+
+class AgentLost(AutoMLRemoteError):
+    """The agent died without a last event; `automl-remote resume` goes on from its journal."""
+
+
+class SweepFailed(AutoMLRemoteError):
+    """The sweep ended without a model."""
+
+
+class PublishFailed(AutoMLRemoteError):
+    """MLflow could not be written; publishing again goes on where it stopped."""

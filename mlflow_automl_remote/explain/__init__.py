@@ -1,0 +1,12 @@
+"""SHAP explanations of a fitted pipeline, as numbers, files and one page.
+
+Knows neither MLflow nor SSH nor the journal. Importing it costs little: shap, matplotlib and
+scikit-learn are imported when they are first needed.
+"""
+
+from mlflow_automl_remote.explain.explainer import explain
+from mlflow_automl_remote.explain.explanation import Explanation
+from mlflow_automl_remote.explain.rows import Selection, select_rows
+from mlflow_automl_remote.explain.summary import SixParts, six_parts, write
+
+__all__ = ["Explanation", "Selection", "SixParts", "explain", "select_rows", "six_parts", "write"]

@@ -1,0 +1,62 @@
+"""The numbers of an explanation, as a value that travels between explainer, files and page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+OutputSpace = Literal["probability", "margin", "value"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Explanation:
+    """How much each raw input column moved the output of a pipeline, row by row.
+
+    For every row, the values of all features and the base value add up to the model's output in
+    `output_space`.
+
+    Attributes:
+        values: SHAP values, (n, d) for regression or (n, d, C) for classification, binary too.
+        base_values: Mean output over the background rows, (1,) or (C,).
+        data: The explained rows as the pipeline gets them, (n, d).
+        rows: Which rows of the given X these are, ascending, (n,).
+        feature_names: d names, in the order of the columns.
+        class_names: C names in the order of the pipeline's classes; None for regression.
+        pipeline: Its steps in words, such as `StandardScaler > SVC`.
+        explainer: `tree`, `tree-rescaled` (two-class boosters: exact margins against each
+            background row, rescaled to probabilities), `linear`, `exact` (all coalitions) or
+            `permutation` (sampled).
+        output_space: What the values add up to: a probability, a margin (log-odds or distance
+            to the boundary), or the predicted value of a regression.
+        n_background: Background rows used.
+        n_requested: Rows that were asked for.
+        seed: Of the row order and of the sampling.
+        elapsed_s: Time it took.
+        standard_error: Root mean square of the sampling error of one value; 0 where exact.
+        complete: False when the budget ended before all requested rows were explained; the rows
+            that are here are then a random sample of them.
+    """
+
+    values: Floats
+    base_values: Floats
+    data: Floats
+    rows: NDArray[np.intp]
+    feature_names: tuple[str, ...]
+    class_names: tuple[str, ...] | None
+    pipeline: str
+    explainer: str
+    output_space: OutputSpace
+    n_background: int
+    n_requested: int
+    seed: int
+    elapsed_s: float
+    standard_error: float
+    complete: bool
+
+    def per_output(self) -> Floats:
+        """Give the values as (n, d, outputs), for regression too."""
+        return self.values if self.values.ndim == 3 else self.values[:, :, np.newaxis]

@@ -1,0 +1,111 @@
+"""Packs an explanation into one interactive HTML page that needs no network and no storage."""
+
+from __future__ import annotations
+
+import base64
+import json
+from importlib.resources import files
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlflow_automl_remote.explain.explanation import Explanation, Floats
+from mlflow_automl_remote.explain.summary import descending, importances
+
+MAX_PACKED_BYTES: Final = 1_500_000
+"""Of the packed numbers, so that the page stays under 2 MB."""
+MAX_FEATURES: Final = 120
+MAX_NAME: Final = 300
+FULL: Final = 32767
+
+SCRIPTS: Final = ("model.js", "charts.js", "page.js")
+"""In this order: each uses those before it."""
+ESCAPES: Final = {
+    ord("<"): "\\u003c",
+    ord(">"): "\\u003e",
+    ord("&"): "\\u0026",
+    0x2028: "\\u2028",
+    0x2029: "\\u2029",
+}
+"""JSON stays JSON, and no text in it can end the script element that it stands in."""
+
+
+def page(explanation: Explanation) -> str:
+    """Give the page as one HTML document.
+
+    It shows the most important features (120 at most, the rest as one) and as many of the
+    explained rows as fit 2 MB; the importances are those of all rows.
+    """
+    static = files(__package__) / "static"
+    parts = {
+        "/*style*/": (static / "page.css").read_text(encoding="utf-8"),
+        "/*script*/": "\n".join((static / name).read_text(encoding="utf-8") for name in SCRIPTS),
+        "/*data*/": embedded(_content(explanation)),
+    }
+    document = (static / "page.html").read_text(encoding="utf-8")
+    for mark, text in parts.items():
+        before, after = document.split(mark, 1)
+        document = before + text + after
+    return document
+
+
+def embedded(content: object) -> str:
+    """Write JSON that is safe inside a script element."""
+    return json.dumps(content, allow_nan=False, ensure_ascii=False).translate(ESCAPES)
+
+
+def _content(explanation: Explanation) -> dict[str, object]:
+    per_class = importances(explanation)
+    shown = descending(per_class.mean(axis=0))[:MAX_FEATURES]
+    n_hidden = len(explanation.feature_names) - len(shown)
+    rows = _rows(explanation, len(shown) + (n_hidden > 0))
+    values = explanation.per_output()[rows]
+    table = values[:, shown]
+    if n_hidden:
+        others = values.sum(axis=1) - table.sum(axis=1)
+        table = np.concatenate([table, others[:, np.newaxis]], axis=1)
+    return {
+        "pipeline": explanation.pipeline,
+        "explainer": explanation.explainer,
+        "space": explanation.output_space,
+        "nExplained": len(explanation.rows),
+        "nRequested": explanation.n_requested,
+        "nBackground": explanation.n_background,
+        "seed": explanation.seed,
+        "elapsed": round(explanation.elapsed_s, 2),
+        "standardError": float(f"{explanation.standard_error:.3g}"),
+        "complete": explanation.complete,
+        "classes": _names(explanation.class_names) if explanation.class_names else None,
+        "features": _names(tuple(explanation.feature_names[i] for i in shown)),
+        "nHidden": n_hidden,
+        "importance": [[float(f"{v:.4g}") for v in row] for row in per_class[:, shown].tolist()],
+        "base": explanation.base_values.tolist(),
+        "rows": explanation.rows[rows].tolist(),
+        "data": _base64(explanation.data[rows][:, shown].T.astype("<f4")),
+        **_packed(table),
+    }
+
+
+def _names(names: tuple[str, ...]) -> list[str]:
+    return [name[:MAX_NAME] for name in names]
+
+
+def _rows(explanation: Explanation, n_columns: int) -> NDArray[np.intp]:
+    """Choose the rows that fit, at random."""
+    n_rows, _, n_outputs = explanation.per_output().shape
+    bytes_per_row = n_columns * (4 + 2 * n_outputs) * 4 / 3
+    count = min(n_rows, max(1, int(MAX_PACKED_BYTES / bytes_per_row)))
+    return np.sort(np.random.default_rng(explanation.seed).permutation(n_rows)[:count])
+
+
+def _packed(table: Floats) -> dict[str, object]:
+    """Pack values (n, d, outputs) as 16-bit parts of the largest of their feature and output."""
+    by_output = table.transpose(2, 1, 0)
+    scale = np.abs(by_output).max(axis=2, keepdims=True) / FULL
+    parts = np.round(by_output / np.where(scale > 0, scale, 1)).astype("<i2")
+    return {"values": _base64(parts), "scale": [float(f"{v:.7g}") for v in scale.ravel().tolist()]}
+
+
+def _base64(array: NDArray[np.generic]) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")

@@ -1,0 +1,181 @@
+"""What can happen in a sweep: one frozen dataclass an event. Kinds and fields only ever grow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from mlflow_automl_remote.states import IterationState, SweepStatus
+
+Scalar: TypeAlias = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactFile:
+    """A file that is complete on disk before the event that names it is written.
+
+    Attributes:
+        path: Relative to the sweep's folder of artifacts, with `/` between its parts.
+        size_bytes: Its size.
+        sha256: Its checksum, as 64 hexadecimal digits.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepStarted:
+    """The agent runs; first event of a journal."""
+
+    sweep_id: str
+    settings: Mapping[str, object]
+    primary_metric: str
+    greater_is_better: bool
+    package_version: str
+    python_version: str
+    host_name: str
+    n_cores: int
+    memory_bytes: int
+    package_versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepResumed:
+    """A new agent goes on with the sweep of one that died; `attempt` counts agents from 1."""
+
+    attempt: int
+    package_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataLoaded:
+    """`get_data()` returned data that passed all checks."""
+
+    n_rows: int
+    n_columns: int
+    n_classes: int | None
+    digest: str
+    duration_s: float
+    feature_names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IterationStarted:
+    """A pipeline is being fitted in a process of its own.
+
+    Attributes:
+        params: The hyper-parameters proposed, by names such as `model__max_depth`.
+        proposed_by: Which step of the search proposed it: `portfolio` or `optuna`.
+        attempt: Above 1 when an agent died while the iteration ran.
+    """
+
+    iteration: int
+    scaler: str
+    model: str
+    params: Mapping[str, Scalar]
+    proposed_by: str
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IterationFinished:
+    """An iteration ended, in whatever way.
+
+    Attributes:
+        reason: One line that says why it has no score; empty when it has one.
+        started_ms: When it began, in milliseconds since 1970.
+        ended_ms: When it ended.
+        metrics: Mean over the folds; None where a metric is not defined.
+        fold_metrics: The same for each fold.
+        hyperparameters: All of scaler and model, defaults included.
+        fit_s: Seconds spent in fitting, folds and refit together.
+        predict_s: Seconds spent in predicting the held-out folds.
+        files: Everything that the iteration left, its log and its model included.
+        model_path: Folder of the model among `files`, or None.
+    """
+
+    iteration: int
+    state: IterationState
+    started_ms: int
+    ended_ms: int
+    reason: str = ""
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    fold_metrics: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
+    fit_s: float = 0.0
+    predict_s: float = 0.0
+    files: tuple[ArtifactFile, ...] = ()
+    model_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplanationStarted:
+    """The model of an iteration is being explained."""
+
+    iteration: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplanationFinished:
+    """An explanation ended; `reason` is empty, or says why there is none."""
+
+    iteration: int
+    duration_s: float
+    reason: str = ""
+    explainer: str = ""
+    files: tuple[ArtifactFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestHandled:
+    """A request from outside was carried out, or was found to have no object.
+
+    Attributes:
+        outcome: What it met: `queued`, `running`, `finished` or `unknown`.
+    """
+
+    request_id: str
+    action: str
+    outcome: str
+    iteration: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepFinished:
+    """Last event of a journal."""
+
+    status: SweepStatus
+    reason: str = ""
+    best_iteration: int | None = None
+    files: tuple[ArtifactFile, ...] = ()
+
+
+Event: TypeAlias = (
+    SweepStarted
+    | SweepResumed
+    | DataLoaded
+    | IterationStarted
+    | IterationFinished
+    | ExplanationStarted
+    | ExplanationFinished
+    | RequestHandled
+    | SweepFinished
+)
+
+EVENT_TYPES: Final[Mapping[str, type[Event]]] = {
+    kind.__name__: kind
+    for kind in (
+        SweepStarted,
+        SweepResumed,
+        DataLoaded,
+        IterationStarted,
+        IterationFinished,
+        ExplanationStarted,
+        ExplanationFinished,
+        RequestHandled,
+        SweepFinished,
+    )
+}

@@ -1,0 +1,126 @@
+"""The parent run of a sweep, as a client opens it and finds it again."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import RunTag
+from mlflow.exceptions import MlflowException
+
+from mlflow_automl_remote.errors import ConfigurationError, SweepNotFound
+from mlflow_automl_remote.publishing import facts
+from mlflow_automl_remote.publishing.facts import ParentFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParentRun:
+    """What the parent run says about its sweep.
+
+    Attributes:
+        status: Of the MLflow run: RUNNING, FINISHED, FAILED or KILLED.
+    """
+
+    run_id: str
+    experiment_id: str
+    status: str
+    facts: ParentFacts
+
+
+def open_parent(*, experiment_name: str | None, run_name: str | None) -> str:
+    """Create the parent run, or adopt the one that MLflow made for this process.
+
+    Returns:
+        The id of the run.
+
+    Raises:
+        ConfigurationError: The tracking store or the experiment cannot be used.
+    """
+    from mlflow.tracking.context.registry import resolve_tags
+    from mlflow.tracking.fluent import _get_experiment_id
+
+    client = MlflowClient()
+    adopted = os.environ.get("MLFLOW_RUN_ID")
+    try:
+        if adopted:
+            return str(client.get_run(adopted).info.run_id)
+        if experiment_name is None:
+            experiment_id = _get_experiment_id()
+        else:
+            experiment_id = mlflow.set_experiment(experiment_name).experiment_id
+        run = client.create_run(str(experiment_id), run_name=run_name, tags=resolve_tags())
+    except MlflowException as error:
+        raise ConfigurationError(
+            f"The run could not be created at {mlflow.get_tracking_uri()}: {_one_line(error)}"
+        ) from error
+    return str(run.info.run_id)
+
+
+def remember(run_id: str, where: ParentFacts) -> None:
+    """Write down on the parent run where its sweep is; done before the sweep is started."""
+    tags = {
+        facts.SWEEP_ID: where.sweep_id,
+        facts.TARGET: where.target,
+        facts.TARGET_CONFIG: where.target_config,
+        facts.WORKSPACE: where.workspace,
+    }
+    batch = [RunTag(name, value) for name, value in tags.items()]
+    MlflowClient().log_batch(run_id, tags=batch)
+
+
+def find_parent(run_id: str) -> ParentRun:
+    """Read what `remember` wrote.
+
+    Raises:
+        SweepNotFound: There is no such run, or it is not the parent run of a sweep.
+    """
+    try:
+        run = MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        raise SweepNotFound(
+            f"The run '{run_id}' cannot be read from {mlflow.get_tracking_uri()}: "
+            f"{_one_line(error)}. MLFLOW_TRACKING_URI must name the store that the sweep was "
+            "submitted with."
+        ) from error
+    tags = run.data.tags
+    if facts.TARGET_CONFIG not in tags:
+        raise SweepNotFound(
+            f"The run '{run_id}' is not the parent run of a sweep: it has no tag "
+            f"'{facts.TARGET_CONFIG}'. Give the id that was printed at submission."
+        )
+    return ParentRun(
+        run_id=run_id,
+        experiment_id=run.info.experiment_id,
+        status=run.info.status,
+        facts=ParentFacts(
+            sweep_id=tags.get(facts.SWEEP_ID, ""),
+            target=tags.get(facts.TARGET, ""),
+            target_config=tags[facts.TARGET_CONFIG],
+            workspace=tags.get(facts.WORKSPACE, ""),
+        ),
+    )
+
+
+def close_parent(run_id: str, reason: str) -> None:
+    """End as FAILED the parent run of a sweep that never began, and say why on it."""
+    client = MlflowClient()
+    client.set_tag(run_id, facts.STATUS, "FAILED")
+    client.set_tag(run_id, facts.REASON, reason)
+    client.set_tag(run_id, facts.NOTE, reason)
+    client.set_terminated(run_id, "FAILED")
+
+
+def where_to_look(run_id: str) -> str:
+    """Say where a person finds the run: its address in the UI, or how to start one."""
+    uri = mlflow.get_tracking_uri()
+    experiment_id = MlflowClient().get_run(run_id).info.experiment_id
+    path = f"#/experiments/{experiment_id}/runs/{run_id}"
+    if uri.startswith(("http://", "https://")):
+        return f"{uri.rstrip('/')}/{path}"
+    return f"mlflow ui --backend-store-uri {uri}   (then http://127.0.0.1:5000/{path})"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]

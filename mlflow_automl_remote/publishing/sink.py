@@ -1,0 +1,359 @@
+"""The calls to MLflow, and nothing else: what a store knows of a sweep, and how it is changed.
+
+Calls to a server are tried once by MLflow's own client, which would otherwise repeat a POST whose
+answer was lost and so create a run twice; what may safely be repeated is repeated here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeVar
+
+import requests
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModel,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+    ViewType,
+)
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+from mlflow_automl_remote.errors import PublishFailed
+from mlflow_automl_remote.publishing import facts as names
+from mlflow_automl_remote.publishing.mapping import Point
+from mlflow_automl_remote.publishing.text import one_line
+
+_LOGGER = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+RETRY_DELAY_S: Final = 0.5  # before the one repetition of a call that may be repeated
+_PAGE_SIZE: Final = 1000
+_MODEL_PAGE_SIZE: Final = 100
+_ENVIRONMENT: Final[Mapping[str, str]] = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+_DEFAULT_TIMEOUT_S: Final = "60"
+_STORE_WIDE: Final = frozenset(
+    (
+        "CUSTOMER_UNAUTHORIZED",
+        "PERMISSION_DENIED",
+        "REQUEST_LIMIT_EXCEEDED",
+        "TEMPORARILY_UNAVAILABLE",
+        "UNAUTHENTICATED",
+    )
+)
+
+
+class StoreUnreachable(PublishFailed):
+    """The store did not answer, or answers nobody; whether the call was carried out is unknown."""
+
+
+class StoreRefused(PublishFailed):
+    """The store answered, and did not carry out this one call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownRun:
+    """A run as the store has it."""
+
+    run_id: str
+    experiment_id: str
+    status: str
+    start_time_ms: int
+    end_time_ms: int | None
+    is_deleted: bool = False
+    has_dataset: bool = False
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    model_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownModel:
+    """A logged model as the store has it."""
+
+    model_id: str
+    location: str
+    is_ready: bool
+    created_ms: int
+    source_run_id: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetRef:
+    """The data of a sweep, as metrics refer to it."""
+
+    name: str
+    digest: str
+    profile: str
+    source: str
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Set MLflow up so that no call prints, repeats itself or hangs; then set it back."""
+    wanted = dict(_ENVIRONMENT)
+    if "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ:
+        wanted["MLFLOW_HTTP_REQUEST_TIMEOUT"] = _DEFAULT_TIMEOUT_S
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+class Sink:
+    """The MLflow store, seen from one sweep.
+
+    Every method raises `StoreUnreachable` or `StoreRefused`, and nothing else of MLflow's.
+    """
+
+    def __init__(self, client: MlflowClient, parent_run_id: str, sweep_id: str) -> None:
+        self._client = client
+        self._parent_run_id = parent_run_id
+        self._sweep_id = sweep_id
+        self.is_remote = client.tracking_uri.startswith(("http://", "https://"))
+
+    def parent(self) -> KnownRun:
+        """Read the sweep's run."""
+        return _known_run(self._repeatable(lambda: self._client.get_run(self._parent_run_id)))
+
+    def children(self, experiment_id: str, key: str | None = None) -> list[KnownRun]:
+        """Read the runs of the iterations, or of one; deleted ones too, the earliest first."""
+        condition = f"tags.`{names.PARENT_RUN_ID}` = '{self._parent_run_id}'" + _and_key(key)
+        runs: list[Run] = []
+        token: str | None = None
+        while True:
+            page = self._repeatable(
+                lambda token=token: self._client.search_runs(  # type: ignore[misc]
+                    [experiment_id],
+                    condition,
+                    run_view_type=ViewType.ALL,
+                    max_results=_PAGE_SIZE,
+                    page_token=token,
+                )
+            )
+            runs += page
+            token = page.token
+            if not token:
+                break
+        known = [_known_run(run) for run in runs]
+        return sorted(known, key=lambda run: (run.start_time_ms, run.run_id))
+
+    def models(self, experiment_id: str, key: str | None = None) -> list[KnownModel]:
+        """Read the models of the sweep, or of one iteration: ready ones first, then by age."""
+        condition = f"tags.`{names.SWEEP_ID}` = '{self._sweep_id}'" + _and_key(key)
+        models: list[LoggedModel] = []
+        token: str | None = None
+        while True:
+            page = self._repeatable(
+                lambda token=token: self._client.search_logged_models(  # type: ignore[misc]
+                    [experiment_id], condition, max_results=_MODEL_PAGE_SIZE, page_token=token
+                )
+            )
+            models += page
+            token = page.token
+            if not token:
+                break
+        known = [_known_model(model) for model in models]
+        return sorted(known, key=lambda one: (not one.is_ready, one.created_ms, one.model_id))
+
+    def create_run(
+        self, experiment_id: str, name: str, start_time_ms: int, tags: Mapping[str, str]
+    ) -> KnownRun:
+        """Create a run. Not repeatable: look for its key before, and after a doubtful failure."""
+        with _translated():
+            run = self._client.create_run(
+                experiment_id, start_time=start_time_ms, tags=dict(tags), run_name=name
+            )
+        return _known_run(run)
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run that is there twice."""
+        self._repeatable(lambda: self._client.delete_run(run_id))
+
+    def reopen(self, run_id: str) -> None:
+        """Set an ended run back to running."""
+        self._repeatable(lambda: self._client.update_run(run_id, status="RUNNING"))
+
+    def terminate(self, run_id: str, status: str, end_time_ms: int | None) -> None:
+        """Set the final status of a run and when it ended."""
+        self._repeatable(lambda: self._client.set_terminated(run_id, status, end_time_ms))
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        metrics: Sequence[Metric] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log everything at once; nothing to log is no call."""
+        new_params = [Param(name, value) for name, value in (params or {}).items()]
+        new_tags = [RunTag(name, value) for name, value in (tags or {}).items()]
+        if metrics or new_params or new_tags:
+            self._repeatable(
+                lambda: self._client.log_batch(
+                    run_id, metrics=metrics, params=new_params, tags=new_tags, synchronous=True
+                )
+            )
+
+    def log_dataset(self, run_id: str, dataset: DatasetRef) -> None:
+        """Record the data as an input of a run."""
+        entry = DatasetInput(
+            Dataset(
+                name=dataset.name,
+                digest=dataset.digest,
+                source_type="code",
+                source=dataset.source,
+                profile=dataset.profile,
+            ),
+            [InputTag(MLFLOW_DATASET_CONTEXT, "training")],
+        )
+        self._repeatable(lambda: self._client.log_inputs(run_id, [entry]))
+
+    def log_files(self, run_id: str, folder: Path) -> None:
+        """Log the contents of a folder as artifacts of a run."""
+        if any(folder.iterdir()):
+            self._repeatable(lambda: self._client.log_artifacts(run_id, str(folder)))
+
+    def create_model(
+        self, run: KnownRun, *, tags: Mapping[str, str], params: Mapping[str, str], kind: str
+    ) -> KnownModel:
+        """Create a logged model. Not repeatable, as with `create_run`."""
+        with _translated():
+            model = self._client.create_logged_model(
+                run.experiment_id,
+                name="model",
+                source_run_id=run.run_id,
+                tags=dict(tags),
+                params=dict(params),
+                model_type=kind,
+            )
+        return _known_model(model)
+
+    def link_model(self, run_id: str, model_id: str) -> None:
+        """Make a model an output of its run. Not repeatable: look at the run's models before."""
+        with _translated():
+            self._client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+
+    def log_model_files(self, model_id: str, folder: Path) -> None:
+        """Upload the folder of a model."""
+        self._repeatable(lambda: self._client.log_model_artifacts(model_id, str(folder)))
+
+    def finalize_model(self, model_id: str) -> None:
+        """Make a model, whose files are all there, ready."""
+        ready = LoggedModelStatus.READY
+        self._repeatable(lambda: self._client.finalize_logged_model(model_id, ready))
+
+    def delete_model(self, model_id: str) -> None:
+        """Delete a model that is there twice."""
+        self._repeatable(lambda: self._client.delete_logged_model(model_id))
+
+    def _repeatable(self, call: Callable[[], _T]) -> _T:
+        """Make a call that does no harm when it is made twice, a second time if it has to be."""
+        try:
+            with _translated():
+                return call()
+        except StoreUnreachable as error:
+            _LOGGER.debug("Once more after %s", error)
+        if self.is_remote:
+            time.sleep(RETRY_DELAY_S)
+        with _translated():
+            return call()
+
+
+def metrics_of(
+    points: Sequence[Point], *, model_id: str | None = None, dataset: DatasetRef | None = None
+) -> list[Metric]:
+    """Write metrics as MLflow's, those of the model linked to it and to the data."""
+    return [
+        Metric(
+            point.key,
+            point.value,
+            point.timestamp_ms,
+            point.step,
+            model_id=model_id if point.of_model else None,
+            dataset_name=dataset.name if dataset and point.of_model else None,
+            dataset_digest=dataset.digest if dataset and point.of_model else None,
+        )
+        for point in points
+    ]
+
+
+def _and_key(key: str | None) -> str:
+    return "" if key is None else f" and tags.`{names.KEY}` = '{key}'"
+
+
+def _known_run(run: Run) -> KnownRun:
+    return KnownRun(
+        run_id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
+        status=run.info.status,
+        start_time_ms=run.info.start_time or 0,
+        end_time_ms=run.info.end_time,
+        is_deleted=run.info.lifecycle_stage == "deleted",
+        has_dataset=bool(run.inputs and run.inputs.dataset_inputs),
+        params=dict(run.data.params),
+        tags=dict(run.data.tags),
+        model_ids=tuple(one.model_id for one in run.outputs.model_outputs) if run.outputs else (),
+    )
+
+
+def _known_model(model: LoggedModel) -> KnownModel:
+    return KnownModel(
+        model_id=model.model_id,
+        location=model.artifact_location,
+        is_ready=model.status == LoggedModelStatus.READY,
+        created_ms=model.creation_timestamp,
+        source_run_id=model.source_run_id or "",
+        tags=dict(model.tags),
+    )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what MLflow and artifact stores raise into `StoreUnreachable` and `StoreRefused`."""
+    try:
+        yield
+    except Exception as error:  # artifact stores raise the types of many a cloud SDK
+        message = f"MLflow did not take a call: {one_line(str(error), 500)}"
+        if _is_store_wide(error):
+            raise StoreUnreachable(f"{message} Publishing again goes on from here.") from error
+        raise StoreRefused(message) from error
+
+
+def _is_store_wide(error: Exception) -> bool:
+    """Whether other calls would fail as this one did."""
+    if isinstance(error, MlflowException):
+        if error.error_code in _STORE_WIDE:
+            return True
+        # MLflow keeps the cause of a failed request only as the context of its own exception.
+        lost = isinstance(error.__context__, requests.RequestException | OSError)
+        return lost and "too many 500 error responses" not in str(error)
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code in (401, 403, 429, 502, 503, 504)
+    return isinstance(error, OSError)

@@ -1,0 +1,224 @@
+"""The agent: carries out a sweep in its workspace, records it, and can be stopped and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.journal.file import read
+from mlflow_automl_remote.journal.replay import SweepState, replay
+from mlflow_automl_remote.states import IterationState, SweepStatus
+
+GET_DATA = """
+from sklearn.datasets import load_wine
+
+def get_data():
+    X, y = load_wine(return_X_y=True)
+    return {"X": X, "y": y}
+"""
+SLOW = "import time; time.sleep({seconds})\n"
+
+
+class Workspace:
+    """A workspace on this machine, and the agents that are started on it."""
+
+    def __init__(self, path: Path, *, script: str = GET_DATA, **settings: object) -> None:
+        self.path = path
+        (path / "project").mkdir(parents=True)
+        (path / "inbox").mkdir()
+        (path / "project" / "get_data.py").write_text(script)
+        wanted = {"task": "classification", "iterations": 4, "model_explainability": False}
+        config = AutoMLConfig.parse(wanted | settings)
+        (path / "settings.json").write_text(config.to_json())
+        self.agents: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> subprocess.Popen[bytes]:
+        with (self.path / "agent.log").open("ab") as log:
+            argv = [sys.executable, "-m", "mlflow_automl_remote.agent", str(self.path)]
+            self.agents.append(subprocess.Popen(argv, stdout=log, stderr=log))
+        return self.agents[-1]
+
+    def state(self) -> SweepState:
+        journal = self.path / "journal.jsonl"
+        return replay(read(journal.read_bytes())[0]) if journal.exists() else SweepState()
+
+    def wait_for(self, condition: Callable[[SweepState], bool], limit_s: float = 60) -> SweepState:
+        deadline = time.monotonic() + limit_s
+        while not condition(self.state()):
+            assert time.monotonic() < deadline, (self.path / "agent.log").read_text()
+            time.sleep(0.05)
+        return self.state()
+
+    def request(self, name: str, **content: object) -> None:
+        aside = self.path / f"{name}.new"
+        aside.write_text(json.dumps(content))
+        aside.rename(self.path / "inbox" / f"{name}.json")
+
+    def run(self) -> SweepState:
+        assert self.start().wait(120) == 0, (self.path / "agent.log").read_text()
+        return self.state()
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Workspace]]:
+    made: list[Workspace] = []
+
+    def make(**settings: object) -> Workspace:
+        made.append(Workspace(tmp_path / f"sweep-{len(made)}", **settings))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for workspace in made:
+        for agent in workspace.agents:
+            agent.kill()
+            agent.wait()
+
+
+def test_a_sweep_is_recorded_whole(make: Callable[..., Workspace]) -> None:
+    """Every iteration has scores, times, hyper-parameters and files that match their checksums."""
+    workspace = make(model_explainability=True)
+    state = workspace.run()
+    assert state.status is SweepStatus.COMPLETED
+    assert state.data is not None
+    assert (178, 13, 3) == (state.data.n_rows, state.data.n_columns, state.data.n_classes)
+    assert [0, 1, 2, 3] == sorted(state.finished)
+    for iteration in state.iterations.values():
+        assert iteration.state is IterationState.COMPLETED
+        assert iteration.score == iteration.metrics["accuracy"]
+        assert len(iteration.fold_metrics["accuracy"]) == 5
+        assert len(iteration.hyperparameters) > 2
+        assert iteration.model_path == f"iterations/{iteration.number:03d}/model"
+        assert any(file.path.endswith("iteration.log") for file in iteration.files)
+    assert state.explanation is not None
+    assert state.explanation.reason == ""
+    assert state.explanation.iteration == state.best_iteration
+    assert "explanation/summary.json" in [file.path for file in state.explanation.files]
+    assert ["sweep/agent.log"] == [file.path for file in state.files]
+    for file in [*state.explanation.files, *state.files]:
+        assert (workspace.path / "artifacts" / file.path).stat().st_size == file.size_bytes
+
+
+def test_a_model_loads_and_predicts_the_users_labels(make: Callable[..., Workspace]) -> None:
+    """The folder is a whole MLflow model, with signature, input example and requirements."""
+    import mlflow.pyfunc
+    from sklearn.datasets import load_wine
+
+    workspace = make(
+        iterations=1,
+        script=GET_DATA.replace("return {", "y = load_wine().target_names[y]\n    return {"),
+    )
+    state = workspace.run()
+    folder = workspace.path / "artifacts" / str(state.iterations[0].model_path)
+    model = mlflow.pyfunc.load_model(str(folder))
+    assert set(load_wine().target_names) == set(model.predict(load_wine().data))
+    assert model.metadata.signature is not None
+    assert model.input_example.shape == (5, 13)
+    requirements = (folder / "requirements.txt").read_text().split()
+    assert any(line.startswith("scikit-learn==") for line in requirements)
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("def get_data():\n    raise OSError('no disk')\n", "OSError: no disk"),
+        ("def get_data():\n    return {'X': [[1], [2]], 'y': [0]}\n", "2 rows and y has 1"),
+        ("def get_dota():\n    pass\n", "no function get_data()"),
+    ],
+)
+def test_bad_data_ends_the_sweep_with_its_reason(
+    make: Callable[..., Workspace], script: str, expected: str
+) -> None:
+    """The last event says what is wrong with get_data; no iteration was run."""
+    state = make(script=script).run()
+    assert state.status is SweepStatus.FAILED
+    assert expected in state.reason
+    assert state.iterations == {}
+
+
+def test_a_sweep_goes_on_where_a_killed_agent_left_it(make: Callable[..., Workspace]) -> None:
+    """What was finished is kept, what was in flight runs again, and nothing is there twice."""
+    workspace = make(iterations=6, max_concurrent_iterations=1)
+    agent = workspace.start()
+    before = workspace.wait_for(lambda state: len(state.finished) >= 2)
+    agent.send_signal(signal.SIGKILL)
+    agent.wait()
+    after = workspace.run()
+    assert after.status is SweepStatus.COMPLETED
+    assert after.attempt == 2
+    assert sorted(after.finished) == list(range(6))
+    for number in before.finished:
+        assert before.iterations[number] == after.iterations[number]
+    assert {one.attempt for one in after.iterations.values()} <= {1, 2}
+
+
+def test_a_finished_sweep_is_left_as_it_is(make: Callable[..., Workspace]) -> None:
+    """Starting an agent once more changes no byte of the journal."""
+    workspace = make(iterations=1)
+    workspace.run()
+    journal = (workspace.path / "journal.jsonl").read_bytes()
+    workspace.run()
+    assert journal == (workspace.path / "journal.jsonl").read_bytes()
+
+
+def test_a_second_agent_does_not_start(make: Callable[..., Workspace]) -> None:
+    """One agent at a time works in a workspace; the other one says so and goes."""
+    workspace = make(script=SLOW.format(seconds=60) + GET_DATA)
+    workspace.start()
+    workspace.wait_for(lambda state: state.started is not None)
+    assert workspace.start().wait(60) == 3
+    assert "Another agent works in" in (workspace.path / "agent.log").read_text()
+
+
+@pytest.mark.parametrize("when", ["loading", "searching"])
+def test_a_cancelled_sweep_ends_at_once(make: Callable[..., Workspace], when: str) -> None:
+    """Whether data are loaded or iterations run: the last event comes soon and says CANCELLED."""
+    script = GET_DATA if when == "searching" else SLOW.format(seconds=600) + GET_DATA
+    workspace = make(script=script, iterations=500)
+    agent = workspace.start()
+    workspace.wait_for(lambda state: state.started is not None)
+    if when == "searching":
+        workspace.wait_for(lambda state: len(state.finished) >= 1)
+    workspace.request("aa" * 8, action="cancel")
+    assert agent.wait(30) == 0
+    state = workspace.state()
+    assert state.status is SweepStatus.CANCELLED
+    assert [("cancel", "running")] == [(one.action, one.outcome) for one in state.requests]
+    assert not any((workspace.path / "inbox").iterdir())
+
+
+def test_one_iteration_is_cancelled_before_it_begins(make: Callable[..., Workspace]) -> None:
+    """It is recorded as CANCELLED, the others run; a request seen twice is recorded once."""
+    workspace = make(iterations=4)
+    workspace.request("bb" * 8, action="cancel_iteration", iteration=2)
+    workspace.request("cc" * 8, action="cancel_iteration", iteration=77)
+    workspace.request("dd" * 8, action="fly")
+    (workspace.path / "inbox" / "ee.json").write_text("{")
+    state = workspace.run()
+    assert state.iterations[2].state is IterationState.CANCELLED
+    assert state.status is SweepStatus.COMPLETED
+    assert ("cancel_iteration", 2, "queued") in [
+        (one.action, one.iteration, one.outcome) for one in state.requests
+    ]
+    assert len({one.request_id for one in state.requests}) == len(state.requests)
+
+
+def test_the_agent_proves_that_it_lives(make: Callable[..., Workspace]) -> None:
+    """agent.json names this very process, and the heartbeat is there."""
+    workspace = make(script=SLOW.format(seconds=60) + GET_DATA)
+    agent = workspace.start()
+    workspace.wait_for(lambda state: state.started is not None)
+    identity = json.loads((workspace.path / "agent.json").read_bytes())
+    stat = Path(f"/proc/{agent.pid}/stat").read_text()
+    assert identity["pid"] == agent.pid
+    assert identity["starttime"] == int(stat.rpartition(")")[2].split()[19])
+    assert (workspace.path / "heartbeat").exists()
+    assert os.access(workspace.path / "agent.lock", os.R_OK)

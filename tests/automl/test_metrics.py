@@ -1,0 +1,160 @@
+"""All metrics against scikit-learn's, or against their formula where it has none."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn import metrics as sk
+
+from mlflow_automl_remote.automl import metrics
+from mlflow_automl_remote.config import CLASSIFICATION_METRICS, REGRESSION_METRICS
+
+
+def _case(
+    n_classes: int, *, n_rows: int = 200, digits: int | None = None, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make labels and probabilities that know something of them; `digits` makes ties."""
+    rng = np.random.default_rng(seed)
+    y = rng.choice(
+        n_classes, n_rows, p=np.arange(1, n_classes + 1) / np.arange(n_classes + 1).sum()
+    )
+    raw = rng.random((n_rows, n_classes)) + 0.7 * np.eye(n_classes)[y]
+    if digits is not None:
+        raw = np.round(raw, digits) + 0.01
+    return y, raw / raw.sum(axis=1, keepdims=True)
+
+
+CASES = [_case(2), _case(2, digits=1), _case(5), _case(5, digits=1), _case(10, n_rows=357)]
+
+
+@pytest.mark.parametrize(("y", "p"), CASES)
+def test_classification_metrics_equal_those_of_scikit_learn(y: np.ndarray, p: np.ndarray) -> None:
+    """Two classes and many, with and without ties between probabilities."""
+    classes = np.arange(p.shape[1])
+    got = metrics.score_classification(y, p, classes=classes)
+    assert set(CLASSIFICATION_METRICS) == set(got)
+    indicator, predicted = np.eye(len(classes))[y], p.argmax(axis=1)
+    expected = {
+        "accuracy": sk.accuracy_score(y, predicted),
+        "balanced_accuracy": sk.balanced_accuracy_score(y, predicted),
+        "log_loss": sk.log_loss(y, p, labels=classes),
+        "norm_macro_recall": sk.balanced_accuracy_score(y, predicted, adjusted=True),
+        "weighted_accuracy": np.average(y == predicted, weights=np.bincount(y)[y]),
+    }
+    for average in ("macro", "micro", "weighted"):
+        expected |= {
+            f"AUC_{average}": sk.roc_auc_score(indicator, p, average=average),
+            f"average_precision_score_{average}": sk.average_precision_score(
+                indicator, p, average=average
+            ),
+            f"f1_score_{average}": sk.f1_score(y, predicted, average=average),
+            f"precision_score_{average}": sk.precision_score(
+                y, predicted, average=average, zero_division=0
+            ),
+            f"recall_score_{average}": sk.recall_score(y, predicted, average=average),
+        }
+    assert expected == pytest.approx(got, abs=1e-12)
+
+
+def test_the_auc_of_two_classes_is_that_of_the_positive_class() -> None:
+    """Macro and weighted agree with the usual binary AUC."""
+    y, p = CASES[0]
+    got = metrics.score_classification(y, p, classes=np.arange(2))
+    expected = pytest.approx(sk.roc_auc_score(y, p[:, 1]))
+    assert got["AUC_macro"] == expected
+    assert got["AUC_weighted"] == expected
+
+
+def test_classes_that_are_not_in_a_fold_are_left_out_of_the_averages() -> None:
+    """Nothing is NaN as long as two classes occur."""
+    y, p = _case(4)
+    keep = (y == 1) | (y == 3)
+    got = metrics.score_classification(y[keep], p[keep], classes=np.arange(4))
+    assert all(math.isfinite(value) for value in got.values())
+    aucs = [sk.roc_auc_score(y[keep] == c, p[keep][:, c]) for c in (1, 3)]
+    assert got["AUC_macro"] == pytest.approx(np.mean(aucs))
+    recalls = [np.mean(p[y == c].argmax(axis=1) == c) for c in (1, 3)]
+    assert got["balanced_accuracy"] == pytest.approx(np.mean(recalls))
+
+
+def test_a_fold_with_one_class_has_no_auc_and_raises_nothing() -> None:
+    """AUC is NaN there; the metrics that make sense are not."""
+    got = metrics.score_classification(
+        np.array(["a", "a"]), np.array([[0.9, 0.1], [0.2, 0.8]]), classes=np.array(["a", "b"])
+    )
+    assert math.isnan(got["AUC_weighted"])
+    assert got["accuracy"] == 0.5
+
+
+def test_certain_and_wrong_probabilities_cost_a_finite_log_loss() -> None:
+    """Probabilities are clipped as scikit-learn does."""
+    p = np.array([[1.0, 0.0], [1.0, 0.0]])
+    got = metrics.score_classification(np.array([0, 1]), p, classes=np.arange(2))
+    assert got["log_loss"] == pytest.approx(sk.log_loss([0, 1], p))
+
+
+def test_all_metrics_of_a_fold_cost_less_than_ten_milliseconds() -> None:
+    """Scoring is no part of the time of an iteration; the best of five is what it costs."""
+    y, p = CASES[-1]
+    taken = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        metrics.score_classification(y, p, classes=np.arange(10))
+        taken.append(time.perf_counter() - begun)
+    assert min(taken) < 0.01
+
+
+def test_regression_metrics_equal_those_of_scikit_learn() -> None:
+    """The normalised ones are divided by the range of all data."""
+    rng = np.random.default_rng(0)
+    y = rng.gamma(2.0, 5.0, 300)
+    predicted = np.abs(y + rng.normal(0, 2, 300))
+    got = metrics.score_regression(y, predicted, y_min=0.0, y_max=50.0)
+    assert set(REGRESSION_METRICS) == set(got)
+    errors = {
+        "mean_absolute_error": sk.mean_absolute_error(y, predicted),
+        "median_absolute_error": sk.median_absolute_error(y, predicted),
+        "root_mean_squared_error": sk.root_mean_squared_error(y, predicted),
+        "root_mean_squared_log_error": sk.root_mean_squared_log_error(y, predicted),
+    }
+    expected = {
+        **errors,
+        **{f"normalized_{name}": value / 50 for name, value in errors.items()},
+        "explained_variance": sk.explained_variance_score(y, predicted),
+        "r2_score": sk.r2_score(y, predicted),
+        "spearman_correlation": spearmanr(y, predicted).statistic,
+    }
+    assert expected == pytest.approx(got)
+
+
+def test_undefined_regression_metrics_are_nan_without_a_warning() -> None:
+    """A constant target, and a negative one."""
+    constant = metrics.score_regression(np.ones(3), np.ones(3), y_min=1.0, y_max=1.0)
+    assert math.isnan(constant["normalized_mean_absolute_error"])
+    assert math.isnan(constant["spearman_correlation"])
+    assert constant["r2_score"] == 1.0
+    negative = metrics.score_regression(
+        np.array([-1.0, 2.0]), np.array([0.0, 2.0]), y_min=-1.0, y_max=2.0
+    )
+    assert math.isnan(negative["root_mean_squared_log_error"])
+
+
+def test_negative_predictions_of_a_positive_target_count_as_zero() -> None:
+    """One of them must not make the whole iteration worthless."""
+    got = metrics.score_regression(
+        np.array([0.0, 1.0]), np.array([-5.0, 1.0]), y_min=0.0, y_max=1.0
+    )
+    assert got["root_mean_squared_log_error"] == 0.0
+
+
+def test_a_metric_that_is_undefined_in_one_fold_is_undefined_on_average() -> None:
+    """Folds keep their own values."""
+    per_fold = [{"a": 1.0, "b": 2.0}, {"a": 3.0, "b": math.nan}]
+    mean = metrics.mean_over_folds(per_fold)
+    assert mean["a"] == 2.0
+    assert math.isnan(mean["b"])
+    assert metrics.by_name(per_fold)["a"] == [1.0, 3.0]

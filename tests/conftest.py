@@ -1,0 +1,50 @@
+"""Fixtures for all tests: an environment without the developer's settings, and a real SSH server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # so that tests find the modules beside this file
+
+from sshd import SshServer, find_sshd, running_sshd  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for caches that are slow to fill and the same for all tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(
+    tmp_path_factory: pytest.TempPathFactory, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Give every test an empty HOME, and nothing of the developer's SSH agent or MLflow settings."""
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_", "AUTOML_REMOTE_", "SSH_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.setenv("MPLCONFIGDIR", str(shared_cache))
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    """A server for all tests that neither stop it nor change it."""
+    if find_sshd() is None:
+        pytest.skip("there is no sshd on this machine")
+    with running_sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_sshd(tmp_path: Path) -> Iterator[SshServer]:
+    """A server of one test, that it may stop, start again and cut connections of."""
+    if find_sshd() is None:
+        pytest.skip("there is no sshd on this machine")
+    with running_sshd(tmp_path / "sshd") as server:
+        yield server

@@ -1,0 +1,121 @@
+"""Settings: what is accepted, and what a user is told about the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlflow_automl_remote.config import METRICS, MODELS, AutoMLConfig
+from mlflow_automl_remote.errors import ConfigurationError
+
+
+def test_an_unknown_setting_is_refused_with_the_known_ones() -> None:
+    """A typo names its nearest neighbour and the whole list."""
+    with pytest.raises(ConfigurationError) as caught:
+        AutoMLConfig.parse({"task": "classification", "iteratons": 3})
+    message = str(caught.value)
+    assert message.startswith("Unknown setting 'iteratons'. Did you mean 'iterations'?")
+    assert all(name in message for name in AutoMLConfig.model_fields)
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "The 'task' setting is missing"),
+        ({"task": "clustering"}, "'classification' or 'regression'. Got 'clustering' instead"),
+        ({"task": "regression", "iterations": 0}, "greater than or equal to 1. Got 0 instead"),
+        ({"task": "regression", "iterations": "ten"}, "valid integer"),
+        ({"task": "regression", "iterations": 5000}, "less than or equal to 1000"),
+        (
+            {"task": "regression", "primary_metric": "AUC_weighted"},
+            "The 'primary_metric' setting must be one of explained_variance",
+        ),
+        ({"task": "classification", "data_script": "../get_data.py"}, "inside the project folder"),
+        ({"task": "classification", "data_script": "/get_data.py"}, "inside the project folder"),
+        ({"task": "classification", "allowed_models": "LGBM"}, "names from BernoulliNaiveBayes"),
+        (
+            {"task": "classification", "allowed_models": "SVM", "blocked_models": ["SVM"]},
+            "No model is left",
+        ),
+        ({"task": "classification", "iteration_timeout_minutes": "nan"}, "finite"),
+        ({"task": "classification", "model_explainability": "perhaps"}, "valid boolean"),
+    ],
+)
+def test_a_wrong_value_says_setting_value_and_what_is_allowed(
+    settings: dict[str, object], expected: str
+) -> None:
+    """Every message is one line that a person can act on."""
+    with pytest.raises(ConfigurationError) as caught:
+        AutoMLConfig.parse(settings)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).count("setting must be") <= 1
+
+
+def test_values_may_be_text_as_a_command_line_gives_them() -> None:
+    """`-P key=value` brings strings."""
+    config = AutoMLConfig.parse(
+        {
+            "task": "classification",
+            "iterations": "7",
+            "model_explainability": "false",
+            "blocked_models": "SVM,KNN",
+            "max_concurrent_iterations": "none",
+            "iteration_timeout_minutes": "0.5",
+        }
+    )
+    assert config.iterations == 7
+    assert config.model_explainability is False
+    assert "SVM" not in config.models
+    assert config.max_concurrent_iterations is None
+    assert config.iteration_timeout_s == 30
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_settings_survive_json_and_start_with_defaults_that_fit_the_task(task: str) -> None:
+    """What is sent to the target is what was checked here."""
+    config = AutoMLConfig.parse({"task": task})
+    assert config == AutoMLConfig.from_json(config.to_json())
+    assert config.primary_metric in METRICS[config.task]
+    assert MODELS[config.task] == config.models
+    assert set(AutoMLConfig.model_fields) == set(config.as_params())
+
+
+def test_less_error_is_better() -> None:
+    """The direction of a metric is known by its name."""
+    assert AutoMLConfig.parse({"task": "regression"}).greater_is_better is False
+    assert AutoMLConfig.parse({"task": "classification"}).greater_is_better is True
+    losses = AutoMLConfig.parse({"task": "classification", "primary_metric": "log_loss"})
+    assert losses.greater_is_better is False
+
+
+def test_a_settings_file_is_overridden_key_by_key(tmp_path: Path) -> None:
+    """The command line wins over the file."""
+    file = tmp_path / "automl.yaml"
+    file.write_text("task: classification\niterations: 5\nallowed_models: [SVM, KNN]\n")
+    config = AutoMLConfig.from_file(file, {"iterations": "6"})
+    assert (6, ("KNN", "SVM")) == (config.iterations, config.models)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, "cannot be read: No such file"),
+        ("- task", "must hold 'name: value' lines. Got a list"),
+        ("task: [", "is not YAML"),
+        ("", "Got a NoneType"),
+    ],
+)
+def test_a_settings_file_that_cannot_be_read_says_why(
+    tmp_path: Path, text: str | None, expected: str
+) -> None:
+    """Missing, empty, or not YAML: one line each."""
+    file = tmp_path / "automl.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        AutoMLConfig.from_file(file)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
