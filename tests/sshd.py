@@ -20,12 +20,21 @@ from pathlib import Path
 
 START_S = 15.0
 CLEAN_PATH = "/usr/local/bin:/usr/bin:/bin"
-FORWARDED = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "https_proxy", "UV_INDEX_URL", "UV_DEFAULT_INDEX")
+FORWARDED = (
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "UV_INDEX_URL",
+    "UV_DEFAULT_INDEX",
+)
 
 
 def find_sshd() -> str | None:
     """Return the OpenSSH server's program, or None where there is none."""
-    return shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:" + os.environ.get("PATH", ""))
+    return shutil.which(
+        "sshd", path="/usr/sbin:/usr/local/sbin:/sbin:" + os.environ.get("PATH", "")
+    )
 
 
 def make_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:

@@ -34,8 +34,8 @@ def check_names(files: Sequence[ArtifactFile]) -> None:
     for file in files:
         if not _is_plain_name(file.path):
             raise ArtifactRefused(
-                f"The target names a file {file.path[:200]!r}, which is not a plain relative path. "
-                "It was not brought here."
+                f"The target names a file {file.path[:200]!r}, which is not a plain "
+                "relative path. It was not brought here."
             )
         if not 0 <= file.size_bytes <= MAX_FILE_BYTES:
             raise ArtifactRefused(

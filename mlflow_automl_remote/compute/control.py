@@ -1,7 +1,8 @@
-"""The client's end of the control channel: starts the helper on a machine and asks it for things."""
+"""The client's end of the control channel: starts the helper on a machine and asks it things."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import secrets
@@ -33,14 +34,14 @@ MIN_PYTHON: Final = (3, 8)
 TOO_OLD_STATUS: Final = 86
 NOT_FOUND_STATUS: Final = 127
 START_S: Final = 30.0
-"""For the helper to start; a slow disk or long start-up files are the usual reasons for seconds."""
+"""For the helper to start; a slow disk or long start-up files are why it takes seconds."""
 MAX_NOISE_BYTES: Final = 1024 * 1024
 """What start-up files may print before the helper speaks."""
 
 
 @functools.cache
 def helper_source() -> str:
-    """Return the helper as one text that makes its modules in memory and then needs `main(marker)`."""
+    """Return the helper as one program that makes its modules in memory, and starts nothing yet."""
     package = __package__ + ".helper"
     folder = files(package)
     parts = [
@@ -64,7 +65,7 @@ class Control:
     """A helper that runs on a machine; not to be used by two threads at a time.
 
     Attributes:
-        is_broken: Whether something went wrong in the middle of a request, so that no other may follow.
+        is_broken: Whether a request was left in the middle, so that no other may follow.
     """
 
     def __init__(self, transport: Transport, python: str) -> None:
@@ -81,10 +82,8 @@ class Control:
         marker = f"automl-remote-{secrets.token_hex(16)}\n"
         program = f"{helper_source()}\nmodule.main({marker!r})\n".encode()
         try:
-            try:
+            with contextlib.suppress(ConnectionLost):  # it ended; why is found out below
                 self._channel.write(b"%d\n%s" % (len(program), program), SILENCE_S)
-            except ConnectionLost:
-                pass  # it ended without reading; why is found out below
             self._skip_noise(marker.encode(), python)
         except BaseException:
             self._channel.close()
@@ -235,8 +234,8 @@ def _not_started(
     last = words.splitlines()[-1] if words else "nothing"
     if status == TOO_OLD_STATUS:
         return EnvironmentSetupFailed(
-            f"'{python}' on {label} is {last}; {MIN_PYTHON[0]}.{MIN_PYTHON[1]} or newer is needed. "
-            "Install a newer one there, and name it with 'python' in the backend config."
+            f"'{python}' on {label} is {last}; {MIN_PYTHON[0]}.{MIN_PYTHON[1]} or newer is "
+            "needed. Install a newer one there, and name it with 'python' in the backend config."
         )
     if status == NOT_FOUND_STATUS or "not found" in last.lower():
         return EnvironmentSetupFailed(
@@ -246,7 +245,8 @@ def _not_started(
     if status is None:
         return ConnectionLost(f"The connection to {label} was lost while it was being set up.")
     return CommandFailed(
-        f"'{python}' on {label} ended with status {status} before it could be used; it said: {last}",
+        f"'{python}' on {label} ended with status {status} before it could be used; "
+        f"it said: {last}",
         argv=(python,),
         exit_status=status,
         stderr=words,

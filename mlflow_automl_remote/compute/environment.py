@@ -1,4 +1,4 @@
-"""The Python environment that an agent runs in, built once on a target and found again by its hash."""
+"""The Python environment of an agent, built once on a target and found again by its hash."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Recipe:
 def agent_recipe(machine: Machine) -> Recipe:
     """Describe the agent's environment for a machine.
 
-    Its own Python is taken when it is new enough; otherwise uv gets the client's version of Python.
+    Its own Python is taken when it is new enough; otherwise uv gets the client's version.
     """
     suits = machine.python >= MIN_AGENT_PYTHON
     python = ".".join(map(str, machine.python[:2])) if suits else _own_python()
@@ -112,8 +112,7 @@ class UvEnvironment:
             self._tell("The environment is ready", 1.0)
             return python
         lock = place.with_name(f"{place.name}.lock")
-        self._tell("Waiting for another build of the same environment to end")
-        self._control.request("lock", path=str(lock), wait_s=LOCK_WAIT_S)
+        self._take_lock(lock)
         try:
             if not self._exists(place / MARKER):
                 self._build(recipe, place)
@@ -123,6 +122,13 @@ class UvEnvironment:
         self._tell("The environment is ready", 1.0)
         return python
 
+    def _take_lock(self, lock: PurePosixPath) -> None:
+        try:
+            self._control.request("lock", path=str(lock), wait_s=0)
+        except CommandFailed:
+            self._tell("Waiting for another build of the same environment to end")
+            self._control.request("lock", path=str(lock), wait_s=LOCK_WAIT_S)
+
     def _build(self, recipe: Recipe, place: PurePosixPath) -> None:
         """Make everything aside and rename it, so that a half-built one is never found."""
         self._remove_left_overs(place)
@@ -131,7 +137,9 @@ class UvEnvironment:
         lists = {"requirements.txt": recipe.requirements, "overrides.txt": recipe.overrides}
         self._tell(f"Making an environment with Python {recipe.python}")
         try:
-            self._uv(uv, "venv", "--relocatable", "--python", recipe.interpreter, str(aside))
+            self._uv(
+                uv, "venv", "--quiet", "--relocatable", "--python", recipe.interpreter, str(aside)
+            )
             for name, lines in lists.items():
                 content = "".join(f"{line}\n" for line in lines).encode()
                 self._put(aside / name, content)
@@ -214,8 +222,8 @@ class UvEnvironment:
             self._run(["uv", "--version"], "could not be built", lambda line: None)
         except (CommandFailed, EnvironmentSetupFailed) as error:
             raise EnvironmentSetupFailed(
-                f"uv is needed on {self._machine.label}, and the one of this machine does not run on "
-                f"{self._machine.system} {self._machine.machine}. Install it there: "
+                f"uv is needed on {self._machine.label}, and the one of this machine does not run "
+                f"on {self._machine.system} {self._machine.machine}. Install it there: "
                 "https://docs.astral.sh/uv/getting-started/installation"
             ) from error
         return PurePosixPath("uv")

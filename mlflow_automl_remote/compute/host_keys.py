@@ -1,7 +1,7 @@
 """Which host keys the known_hosts files vouch for, read as OpenSSH reads them.
 
-paramiko's own reader raises on marked lines, takes patterns for names, and refuses a host with an old
-and a new key of one type, so it never sees these files.
+paramiko's own reader raises on marked lines, takes patterns for names, and refuses a host with an
+old and a new key of one type, so it never sees these files.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class KnownHost:
         if shown in self.revoked:
             raise HostKeyNotVerifiable(
                 f"The {shown.key_type} host key of {self.name} ({shown.fingerprint}) is marked "
-                f"@revoked in {where}. Do not use this machine until its owner has given it a new key.",
+                f"@revoked in {where}. Do not use this machine until its owner has made a new key.",
                 fingerprint=shown.fingerprint,
             )
         if shown in self.keys:
@@ -90,8 +90,8 @@ class KnownHost:
         return (
             f"The host key of {self.name} has changed: it showed {shown.fingerprint} "
             f"({shown.key_type}), but {where} has {known}. Either the machine was made anew or "
-            "somebody answers in its place. When its owner confirms the new key, remove the old one "
-            f"with: ssh-keygen -R '{self.name}' -f {self.files[0]}"
+            "somebody answers in its place. When its owner confirms the new key, remove the old "
+            f"one with: ssh-keygen -R '{self.name}' -f {self.files[0]}"
         )
 
     def _unknown(self, shown: HostKey) -> str:
@@ -101,8 +101,8 @@ class KnownHost:
         authority = " A @cert-authority line covers it, but certificates are not supported."
         return (
             f"The host key of {self.name} is not known. It showed {shown.fingerprint} "
-            f"({shown.key_type}).{authority if self.has_authority else ''} Compare this fingerprint "
-            "with the machine's own ('ssh-keygen -l -f /etc/ssh/ssh_host_"
+            f"({shown.key_type}).{authority if self.has_authority else ''} Compare this "
+            "fingerprint with the machine's own ('ssh-keygen -l -f /etc/ssh/ssh_host_"
             f"{kind}_key.pub' there); if it is the same, add the key with: "
             f"ssh-keyscan {option}-t {kind} {host} >> {self.files[0]}"
         )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow_automl_remote.journal.events import ArtifactFile
 
 ACKNOWLEDGE_S: Final = 120.0
-"""For the agent to take its lock; the first imports from a cold disk are the usual reason to wait."""
+"""For the agent to take its lock; first imports from a cold disk are why it takes seconds."""
 TERM_GRACE_S: Final = 10.0
 """Between asking an agent to end and killing everything that it started."""
 READ_LIMIT_BYTES: Final = 4 * 1024 * 1024
@@ -35,7 +35,7 @@ KEPT_VARIABLES: Final = (
     "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy",
     "https_proxy", "no_proxy",
 )  # fmt: skip
-"""What an agent gets of the environment of its account; nothing else, so no credential by accident."""
+"""What an agent gets of its account's environment; nothing else, so no credential by accident."""
 
 
 class Liveness(StrEnum):
@@ -55,7 +55,8 @@ class JournalChunk:
 
     Attributes:
         data: From the offset that was asked for; empty when there is nothing new.
-        liveness: Of the agent, as it was before `data` was read: after DEAD and no data comes nothing.
+        liveness: Of the agent, as it was before `data` was read: after DEAD without data comes
+            nothing more.
         next_offset: Where to read on.
     """
 
@@ -171,7 +172,7 @@ class Job:
         return JournalChunk(data=data, liveness=liveness, next_offset=offset + len(data))
 
     def log(self, offset: int = 0, iteration: int | None = None) -> bytes:
-        """Read the log of the agent, or of one iteration, from an offset; empty when there is none.
+        """Read the log of the agent, or of one iteration, from an offset; without one, nothing.
 
         Raises:
             SweepNotFound: The workspace is gone.
@@ -197,8 +198,8 @@ class Job:
             )
         if not reply["folder_exists"]:
             raise SweepNotFound(
-                f"The workspace of the sweep '{self.workspace.sweep_id}' is gone from {self._label}: "
-                f"there is no {self.workspace.path}."
+                f"The workspace of the sweep '{self.workspace.sweep_id}' is gone from "
+                f"{self._label}: there is no {self.workspace.path}."
             )
         return reply, data
 
@@ -212,7 +213,7 @@ class Job:
             return Liveness(control.request("liveness", job=self._signs())[0]["liveness"])
 
     def request(self, content: Mapping[str, object]) -> str:
-        """Leave a request for the agent, which need not be running, and return the request's id."""
+        """Leave a request for the agent, which need not be running; return the request's id."""
         request_id = uuid.uuid4().hex
         path = self.workspace.request(request_id)
         with self._channel() as control:
@@ -258,8 +259,8 @@ class Job:
         liveness = self.liveness()
         if liveness is not Liveness.DEAD:
             raise AutoMLRemoteError(
-                f"The sweep '{self.workspace.sweep_id}' on {self._label} is not known to have ended "
-                f"({liveness}), so its workspace is kept. Cancel it first."
+                f"The sweep '{self.workspace.sweep_id}' on {self._label} is not known to have "
+                f"ended ({liveness}), so its workspace is kept. Cancel it first."
             )
         with self._channel() as control:
             control.request("remove", paths=[str(self.workspace.path)])

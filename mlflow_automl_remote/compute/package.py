@@ -1,4 +1,4 @@
-"""This package itself, as files to be put on a target: the installed ones, whichever way installed."""
+"""This package itself, as files for a target: the installed ones, in whichever way installed."""
 
 from __future__ import annotations
 

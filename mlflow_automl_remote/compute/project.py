@@ -115,7 +115,7 @@ def scan_project(folder: Path, data_script: str) -> Project:
 
 
 def _walk(folder: Path, prefix: str, spec: GitIgnoreSpec) -> Iterator[tuple[str, Path]]:
-    """Give everything but folders, as (name relative to the project, path), except what is ignored."""
+    """Give (name in the project, path) of everything but folders and what is ignored."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -183,7 +183,7 @@ def write_archive(files: tuple[PackedFile, ...], write: Callable[[bytes], None])
                     archive.addfile(member, source)
             except (OSError, tarfile.TarError) as error:
                 raise ConfigurationError(
-                    f"'{file.path}' cannot be sent: it cannot be read, or it changed meanwhile: {error}."
+                    f"'{file.path}' cannot be sent: it is unreadable, or changed meanwhile: {error}."
                 ) from error
 
 

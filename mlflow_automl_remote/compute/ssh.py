@@ -1,7 +1,7 @@
 """A machine over SSH as a compute target. The only module that knows paramiko.
 
-paramiko's defaults cost 44 ms a command (no TCP_NODELAY), never notice a dead peer, and wait for ever in
-several places; the socket is therefore made here, and every wait has an end.
+paramiko's defaults cost 44 ms a command (no TCP_NODELAY), never notice a dead peer, and wait for
+ever in several places; the socket is therefore made here, and every wait has an end.
 """
 
 from __future__ import annotations
@@ -42,12 +42,23 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-PASSPHRASE_VARIABLE: Final = "AUTOML_REMOTE_KEY_PASSPHRASE"
+PASSPHRASE_VARIABLE: Final = "AUTOML_REMOTE_KEY_PASSPHRASE"  # noqa: S105 - a name, no secret
 WINDOW_BYTES: Final = 4 * 1024 * 1024
 """What may be under way unacknowledged: 4 MiB fills 80 MB/s at 50 ms round trip."""
 MAX_KEYS: Final = 5
 """Keys that are offered; OpenSSH servers hang up at the sixth."""
 FAST_CIPHERS: Final = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+
+
+FOREIGN_ERRORS: Final = (
+    paramiko.SSHException,
+    paramiko.ssh_exception.ConfigParseError,
+    paramiko.sftp.SFTPError,
+    paramiko.pkey.UnknownKeyType,
+    OSError,
+    EOFError,
+)
+"""What paramiko and sockets raise, beside subclasses that deserve a text of their own."""
 
 
 @contextlib.contextmanager
@@ -81,14 +92,17 @@ def mapped_errors(label: str, otherwise: type[ConnectFailed | ConnectionLost]) -
         ) from error
     except TimeoutError as error:
         raise otherwise(f"{label} did not answer in time.") from error
-    except (
-        paramiko.SSHException,
-        paramiko.ssh_exception.ConfigParseError,
-        OSError,
-        EOFError,
-    ) as error:
-        reason = str(error) or "the connection was closed"
+    except FOREIGN_ERRORS as error:
+        reason = _words(error) or "the connection was closed"
         raise otherwise(f"The connection to {label} failed: {reason}.") from error
+
+
+def _words(error: BaseException) -> str:
+    """Return the text of an error; some of paramiko's cannot even be printed."""
+    try:
+        return str(error)
+    except (TypeError, AttributeError):
+        return type(error).__name__
 
 
 def connect(spec: TargetSpec) -> SSHTransport:
@@ -105,7 +119,7 @@ def connect(spec: TargetSpec) -> SSHTransport:
     known = known_host(name, 22 if settings.host_key_alias else settings.port, files)
     with contextlib.ExitStack() as undo, mapped_errors(spec.label, ConnectFailed):
         sock = _open_socket(settings, spec)
-        undo.callback(sock.close)
+        undo.callback(_close_socket, sock)
         client = paramiko.Transport(sock, default_window_size=WINDOW_BYTES)
         undo.callback(client.close)
         _configure(client, known)
@@ -133,6 +147,15 @@ def _open_socket(
     _set_if_known(sock, "TCP_KEEPINTVL", 5)
     _set_if_known(sock, "TCP_KEEPCNT", 3)
     return sock
+
+
+def _close_socket(sock: socket.socket | paramiko.ProxyCommand) -> None:
+    """Close a connection, and see a proxy's process to its end, which paramiko does not."""
+    if isinstance(sock, paramiko.ProxyCommand):
+        with sock.process as process:
+            process.kill()
+        return
+    sock.close()
 
 
 def _set_if_known(sock: socket.socket, option: str, value: int) -> None:
@@ -184,8 +207,9 @@ def _log_in(client: paramiko.Transport, spec: TargetSpec, settings: HostSettings
 def _not_accepted(spec: TargetSpec, tried: Sequence[str]) -> AuthenticationFailed:
     what = f"with {' or '.join(tried)}" if tried else "without a key, and none was found here"
     return AuthenticationFailed(
-        f"{spec.host} does not accept the user '{spec.user}' {what}. Add the public half of your key "
-        f"to ~{spec.user}/.ssh/authorized_keys there, or set 'user' and 'key_file' in the backend config."
+        f"{spec.host} does not accept the user '{spec.user}' {what}. "
+        f"Add the public half of your key to ~{spec.user}/.ssh/authorized_keys there, "
+        "or set 'user' and 'key_file' in the backend config."
     )
 
 
@@ -304,6 +328,7 @@ class SSHTransport:
     def close(self) -> None:
         """See `Transport`."""
         self._client.close()
+        _close_socket(self._client.sock)
 
     def __enter__(self) -> Self:
         return self

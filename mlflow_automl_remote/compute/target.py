@@ -106,7 +106,7 @@ class Connection:
                     self._idle.append(control)
 
     def prepare(self) -> AgentCommand:
-        """Make sure that an agent can be started; what is there from an earlier time is used again.
+        """Make sure that an agent can be started; what is there already is used again.
 
         Raises:
             EnvironmentSetupFailed: The environment could not be built.

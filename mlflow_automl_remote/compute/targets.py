@@ -170,8 +170,8 @@ def _unknown_key(key: object, *, is_local: bool) -> str:
     if is_local and key in SSH_KEYS:
         return f"The backend config has '{key}' but no 'host'. Add the 'host' to connect to."
     return (
-        f"Unknown key '{key}' in the backend config. Known keys: {', '.join(SSH_KEYS)} for a machine "
-        f"over SSH; target for this one."
+        f"Unknown key '{key}' in the backend config. Known keys: {', '.join(SSH_KEYS)} "
+        "for a machine over SSH; target for this one."
     )
 
 

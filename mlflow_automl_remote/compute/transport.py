@@ -26,7 +26,7 @@ class CompletedCommand:
 
     Attributes:
         argv: The command, as a list.
-        exit_status: Its exit status, or None when it is not known, which is not the same as failed.
+        exit_status: Its exit status; None when it is not known, which is not the same as failed.
         stdout: All that it wrote to its standard output.
         stderr: The end of what it wrote to its standard error.
     """

@@ -33,7 +33,7 @@ class Root:
         )
         if not path.is_absolute() or ".." in path.parts:
             raise ConfigurationError(
-                f"The 'root' of the backend config must be an absolute path. Got '{wanted}' instead."
+                f"The 'root' of the backend config must be an absolute path. Got '{wanted}'."
             )
         return cls(path)
 

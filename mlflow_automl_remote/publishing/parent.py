@@ -75,6 +75,7 @@ class ParentPublisher:
             self._publish_files(view)
             tags[names.NOTE] = to_markdown(view, self.run.experiment_id)
         if is_over:
+            self._link_best(tags.get(names.BEST_MODEL_ID))
             tags[names.PUBLISHED] = stamp
         self._log(state, tags, dataset)
         self._set_status(state, status)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -31,6 +32,7 @@ from mlflow.entities import (
     ViewType,
 )
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from mlflow_automl_remote.errors import PublishFailed
@@ -144,40 +146,26 @@ class Sink:
     def children(self, experiment_id: str, key: str | None = None) -> list[KnownRun]:
         """Read the runs of the iterations, or of one; deleted ones too, the earliest first."""
         condition = f"tags.`{names.PARENT_RUN_ID}` = '{self._parent_run_id}'" + _and_key(key)
-        runs: list[Run] = []
-        token: str | None = None
-        while True:
-            page = self._repeatable(
-                lambda token=token: self._client.search_runs(  # type: ignore[misc]
-                    [experiment_id],
-                    condition,
-                    run_view_type=ViewType.ALL,
-                    max_results=_PAGE_SIZE,
-                    page_token=token,
-                )
+        runs = self._pages(
+            lambda token: self._client.search_runs(
+                [experiment_id],
+                condition,
+                run_view_type=ViewType.ALL,
+                max_results=_PAGE_SIZE,
+                page_token=token,
             )
-            runs += page
-            token = page.token
-            if not token:
-                break
+        )
         known = [_known_run(run) for run in runs]
         return sorted(known, key=lambda run: (run.start_time_ms, run.run_id))
 
     def models(self, experiment_id: str, key: str | None = None) -> list[KnownModel]:
         """Read the models of the sweep, or of one iteration: ready ones first, then by age."""
         condition = f"tags.`{names.SWEEP_ID}` = '{self._sweep_id}'" + _and_key(key)
-        models: list[LoggedModel] = []
-        token: str | None = None
-        while True:
-            page = self._repeatable(
-                lambda token=token: self._client.search_logged_models(  # type: ignore[misc]
-                    [experiment_id], condition, max_results=_MODEL_PAGE_SIZE, page_token=token
-                )
+        models = self._pages(
+            lambda token: self._client.search_logged_models(
+                [experiment_id], condition, max_results=_MODEL_PAGE_SIZE, page_token=token
             )
-            models += page
-            token = page.token
-            if not token:
-                break
+        )
         known = [_known_model(model) for model in models]
         return sorted(known, key=lambda one: (not one.is_ready, one.created_ms, one.model_id))
 
@@ -272,6 +260,17 @@ class Sink:
     def delete_model(self, model_id: str) -> None:
         """Delete a model that is there twice."""
         self._repeatable(lambda: self._client.delete_logged_model(model_id))
+
+    def _pages(self, search: Callable[[str | None], PagedList[_T]]) -> list[_T]:
+        """Read all pages of a search."""
+        found: list[_T] = []
+        token: str | None = None
+        while True:
+            page = self._repeatable(partial(search, token))
+            found += page
+            token = page.token
+            if not token:
+                return found
 
     def _repeatable(self, call: Callable[[], _T]) -> _T:
         """Make a call that does no harm when it is made twice, a second time if it has to be."""

@@ -188,7 +188,7 @@ def test_a_lost_answer_to_any_call_is_made_up_for_by_the_same_process(
                 n_failed += 1
                 publisher.publish(sweep.state)
         assert expected == contents_of(store, parent), f"call {at}, after={after}"
-    assert n_failed == 2 * 4  # two runs and a model are created and a model is linked
+    assert n_failed == 2 * 5  # two runs and a model are created, the model is linked twice
 
 
 def test_a_process_that_starts_over_again_and_again_comes_to_an_end(

@@ -1,5 +1,7 @@
 """What the helper does to files: whole or not at all, for this account only."""
 
+# ruff: noqa: PTH - paths are text here: they come as JSON, and a VM starts this file for each client
+
 from __future__ import annotations
 
 import contextlib
@@ -41,7 +43,7 @@ def sync_folder(path: str) -> None:
 def written_aside(path: str, mode: int) -> Iterator[IO[bytes]]:
     """Give a file to write to, that takes the place of `path` when all went well."""
     make_folder(os.path.dirname(path))
-    aside = "%s.tmp-%d-%d" % (path, os.getpid(), threading.get_ident())
+    aside = f"{path}.tmp-{os.getpid()}-{threading.get_ident()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(aside, flags, mode), "wb") as file:
@@ -84,7 +86,7 @@ def receive_tree(path: str, inflow: Inflow, *, keep: bool) -> int:
         inflow: The stream.
         keep: Whether a tree that is there already stays, or gives way to the new one.
     """
-    aside = "%s.tmp-%d" % (path, os.getpid())
+    aside = f"{path}.tmp-{os.getpid()}"
     remove(aside)
     try:
         make_folder(aside)
@@ -126,7 +128,7 @@ def _write_member(source: IO[bytes], target: str, mode: int) -> None:
 
 
 def read_part(path: str, offset: int, limit: int) -> tuple[bytes, int]:
-    """Return up to `limit` bytes from `offset`, and the size of the file; a missing one is empty."""
+    """Return up to `limit` bytes from `offset`, and the file's size; a missing one is empty."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:

@@ -1,4 +1,6 @@
-"""What the helper knows of processes: who lives, how to start one that stays, how to end a family."""
+"""What the helper knows of processes: who lives, how to start one that stays, how to end all."""
+
+# ruff: noqa: PTH - paths are text here: they come as JSON, and a VM starts this file for each client
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ def boot_id() -> str:
 
 def process_stat(pid: int) -> tuple[str, int, int, int] | None:
     """Return state, parent, session and start time of a process, or None if there is none."""
-    fields = read_text("/proc/%d/stat" % pid).rpartition(")")[2].split()
+    fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
     if len(fields) < 20:
         return None
     return fields[0], int(fields[1]), int(fields[3]), int(fields[19])
@@ -192,11 +194,11 @@ def _acknowledged(process: subprocess.Popen[bytes], request: Header) -> Header:
             # one that was quick enough to end by now has been started as well
             return {"identity": identity, "was_running": False}
         if status is not None:
-            raise Refused(_last_words("ended with status %d" % status, request["log"]))
+            raise Refused(_last_words(f"ended with status {status}", request["log"]))
         time.sleep(POLL_S)
     process.kill()
     process.wait()
-    raise Refused(_last_words("was not ready after %d s" % request["timeout_s"], request["log"]))
+    raise Refused(_last_words(f"was not ready after {request['timeout_s']} s", request["log"]))
 
 
 def _last_words(what: str, log: str) -> str:
@@ -206,7 +208,7 @@ def _last_words(what: str, log: str) -> str:
 
 
 def family_of(identity: Identity, cookie: bytes) -> set[int]:
-    """Find the processes of a job: its session, whoever carries its cookie, and their descendants."""
+    """Find a job's processes: its session, whoever carries its cookie, and their descendants."""
     stats = {}
     for name in os.listdir("/proc"):
         found = process_stat(int(name)) if name.isdigit() else None
@@ -225,7 +227,7 @@ def family_of(identity: Identity, cookie: bytes) -> set[int]:
 
 def _start_environment(pid: int) -> list[bytes]:
     try:
-        with open("/proc/%d/environ" % pid, "rb") as file:
+        with open(f"/proc/{pid}/environ", "rb") as file:
             return file.read().split(b"\0")
     except OSError:
         return []

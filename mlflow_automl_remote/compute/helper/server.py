@@ -1,5 +1,7 @@
 """The helper's requests, one method each, and the loop that answers them."""
 
+# ruff: noqa: PTH - paths are text here: they come as JSON, and a VM starts this file for each client
+
 from __future__ import annotations
 
 import contextlib
@@ -196,7 +198,7 @@ class Server:
         return processes.kill(header), b""
 
     def do_run(self, header: Header, payload: bytes) -> Answer:
-        """Run a command, sending each line of its output; give its exit status, negative for a signal."""
+        """Run a command, sending each line of its output; its status is negative for a signal."""
         environment = dict(os.environ, **header["env"])
         self._child = subprocess.Popen(
             header["argv"],
@@ -253,8 +255,8 @@ class Server:
 def main(marker: str) -> None:
     """Serve the client at the other end of standard input and output.
 
-    The marker tells it where noise of start-up files ends; then both outputs are taken away, so that
-    nothing a command prints by mistake gets between frames.
+    The marker tells it where noise of start-up files ends; then both outputs are taken away, so
+    that nothing a command prints by mistake gets between frames.
     """
     sink = os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)

@@ -1,8 +1,8 @@
 """Frames between a client and the helper, the same for both ends.
 
-A frame is two unsigned 32-bit lengths, then a JSON header, then a payload of bytes. The client sends
-requests one after the other; each is answered by frames of which the last has "ok" or "error" in its
-header. While a request is under way a frame {"beat": 1} comes every few seconds, so that silence
+A frame is two unsigned 32-bit lengths, then a JSON header, then a payload of bytes. The client
+sends requests one after the other; each is answered by frames of which the last has "ok" or "error"
+in its header. While a request is under way a frame {"beat": 1} comes every few seconds, so that silence
 means a dead connection.
 """
 
@@ -43,7 +43,7 @@ def decode_lengths(data: bytes) -> tuple[int, int]:
     """
     n_header, n_payload = FRAME.unpack(data)
     if n_header > MAX_HEADER_BYTES or n_payload > MAX_PAYLOAD_BYTES:
-        raise ValueError("a frame of %d and %d bytes is not one of ours" % (n_header, n_payload))
+        raise ValueError(f"a frame of {n_header} and {n_payload} bytes is not one of ours")
     return n_header, n_payload
 
 

@@ -1,0 +1,154 @@
+"""The agent's environment on a machine over SSH: built once, whole, and found again."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sshd import running_sshd
+
+from mlflow_automl_remote.compute import Progress, connect, parse_target
+from mlflow_automl_remote.compute.environment import MARKER, Recipe, UvEnvironment, agent_recipe
+from mlflow_automl_remote.compute.helper import files
+from mlflow_automl_remote.compute.machine import Machine
+from mlflow_automl_remote.compute.requirements import agent_requirements
+from mlflow_automl_remote.errors import EnvironmentSetupFailed
+
+SMALL = ("cloudpickle==" + importlib.metadata.version("cloudpickle"),)
+
+
+@pytest.fixture
+def vm(own_sshd, tmp_path):
+    """A connection, and a builder of environments over it that records what it tells."""
+    told: list[Progress] = []
+    with (
+        connect(parse_target(own_sshd.config(root=str(tmp_path / "root")))) as connection,
+        connection._control() as control,
+    ):
+        builder = UvEnvironment(control, connection.machine, connection.root, told.append)
+        yield connection, builder, told
+
+
+def recipe(machine: Machine, *requirements: str) -> Recipe:
+    full = agent_recipe(machine)
+    return replace(full, requirements=requirements, overrides=(), imports=("cloudpickle",))
+
+
+def test_an_environment_is_built_once_and_found_again(vm):
+    """The second time nothing is done; what was left half-built in between is not used."""
+    connection, builder, told = vm
+    wanted = recipe(connection.machine, *SMALL)
+    place = Path(connection.root.environment(wanted.digest))
+    (place / "bin").mkdir(parents=True)
+    (place / "bin" / "python").write_text("half-built: it has no marker")
+    place.with_name(f"{place.name}.tmp").mkdir()
+    python = builder.ensure(wanted)
+    with connection._control() as control:
+        reply = control.request("run", argv=[str(python), "-m", "pip", "-V"], env={}, timeout_s=60)
+        assert 1 == reply[0]["status"], "the interpreter does not run after the rename"
+    assert (place / MARKER).read_text() == wanted.digest
+    assert any("Sending uv" in each.text for each in told)
+    told.clear()
+    assert python == builder.ensure(wanted)
+    assert ["The environment is ready"] == [each.text for each in told]
+
+
+def test_a_failed_build_ends_with_uvs_own_words_and_leaves_nothing(vm):
+    """A requirement that does not exist; the next build can be made all the same."""
+    connection, builder, _ = vm
+    wanted = recipe(connection.machine, "cloudpickle==0.0.0.0.1")
+    with pytest.raises(EnvironmentSetupFailed, match=r"(?s)last words:.*cloudpickle==0\.0\.0\.0\.1"):
+        builder.ensure(wanted)
+    left = [path.name for path in Path(connection.root.environment(wanted.digest).parent).iterdir()]
+    assert [f"{wanted.digest}.lock"] == left
+    builder.ensure(recipe(connection.machine, *SMALL))
+
+
+def test_an_environment_that_cannot_import_is_not_kept(vm):
+    """Installed is not enough."""
+    connection, builder, _ = vm
+    wanted = replace(recipe(connection.machine, *SMALL), imports=("no_such_module",))
+    with pytest.raises(EnvironmentSetupFailed, match="No module named 'no_such_module'"):
+        builder.ensure(wanted)
+    assert not Path(connection.root.environment(wanted.digest)).exists()
+
+
+def test_the_hash_depends_on_everything_that_decides_what_is_in_it(vm):
+    """Requirements, overrides, Python and platform; not the path of the interpreter."""
+    connection, _, _ = vm
+    wanted = agent_recipe(connection.machine)
+    changes = [
+        {"requirements": ("a==1",)},
+        {"overrides": ()},
+        {"python": "3.99"},
+        {"platform": "Linux-riscv64-musl"},
+    ]
+    digests = {replace(wanted, **change).digest for change in changes} | {wanted.digest}
+    assert 5 == len(digests)
+    assert wanted.digest == replace(wanted, interpreter="/elsewhere/python3").digest
+
+
+def test_another_platform_is_told_to_install_uv(vm):
+    """The client's own uv is not sent to where it cannot run."""
+    connection, builder, _ = vm
+    builder._machine = replace(connection.machine, machine="aarch64")
+    with pytest.raises(EnvironmentSetupFailed, match="uv is needed.*Linux aarch64. Install it"):
+        builder.ensure(recipe(connection.machine, *SMALL))
+
+
+def test_the_agent_gets_the_versions_that_are_installed_here():
+    """Pinned, without what only a client needs, and with the small MLflow."""
+    requirements = agent_requirements()
+    assert f"mlflow-skinny=={importlib.metadata.version('mlflow')}" in requirements
+    assert f"scikit-learn=={importlib.metadata.version('scikit-learn')}" in requirements
+    names = {line.partition("==")[0] for line in requirements}
+    assert not names & {"mlflow", "paramiko", "rich", "pytest", "uv"}
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """A server whose account has the agent's real environment, from the package index."""
+    with running_sshd(tmp_path_factory.mktemp("built")) as server:
+        with connect(parse_target(server.config())) as connection:
+            connection.prepare()
+        yield server
+
+
+def test_the_real_environment_saves_models_with_our_package(built, tmp_path):
+    """mlflow-skinny, scikit-learn and pandas are enough; our package is found beside them."""
+    program = (
+        "import sys, numpy, mlflow.sklearn, mlflow_automl_remote, importlib.metadata as m\n"
+        "from sklearn.linear_model import LogisticRegression\n"
+        "X = numpy.eye(4); model = LogisticRegression().fit(X, [0, 1, 0, 1])\n"
+        "mlflow.sklearn.save_model(model, sys.argv[1], input_example=X,\n"
+        "    serialization_format='cloudpickle', pip_requirements=['scikit-learn'])\n"
+        "print('saved by', m.version('mlflow-automl-remote'))\n"
+    )
+    lines = []
+    with connect(parse_target(built.config())) as connection:
+        command = connection.prepare()
+        with connection._control() as control:
+            reply = control.request(
+                "run",
+                on_frame=lambda frame: lines.append(frame["line"]),
+                argv=[command.python, "-c", program, str(tmp_path / "model")],
+                env=dict(command.variables),
+                timeout_s=120,
+            )[0]
+    assert 0 == reply["status"], "\n".join(lines)
+    assert (tmp_path / "model" / "MLmodel").exists()
+    assert f"saved by {importlib.metadata.version('mlflow-automl-remote')}" == lines[-1]
+    assert "/bin/python" in command.python
+    environments = built.home / ".automl-remote" / "environments"
+    assert not list(environments.rglob("nvidia_nccl*")), "300 MB that nobody needs"
+
+
+def test_the_helper_is_written_for_python_3_8():
+    """Its syntax is that of the oldest Python which a machine may have."""
+    sources = list(Path(files.__file__).parent.glob("*.py"))
+    assert 5 == len(sources)
+    for path in sources:
+        ast.parse(path.read_text(), feature_version=(3, 8))

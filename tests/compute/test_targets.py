@@ -1,0 +1,88 @@
+"""The backend config of a compute target: what is taken, what is refused, and how it is said."""
+
+from __future__ import annotations
+
+import getpass
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlflow_automl_remote.compute import TargetSpec, parse_target
+from mlflow_automl_remote.errors import ConfigurationError
+
+
+def test_nothing_is_this_machine():
+    """No backend config is needed for the local target."""
+    assert TargetSpec() == parse_target({}) == parse_target({"target": "local"})
+    assert "this machine" == parse_target({}).label
+
+
+def test_the_root_of_this_machine_can_be_moved(monkeypatch, tmp_path):
+    """AUTOML_REMOTE_HOME is remembered in the target, so that it is found again without it."""
+    monkeypatch.setenv("AUTOML_REMOTE_HOME", str(tmp_path))
+    assert str(tmp_path) == parse_target({}).root
+
+
+def test_a_host_is_enough():
+    """User, port and the rest have the values that ssh itself would use."""
+    spec = parse_target({"host": "vm.example.org"})
+    assert f"{getpass.getuser()}@vm.example.org" == spec.label
+    assert (22, "python3", "uv") == (spec.port, spec.python, spec.env_manager)
+    assert "bob@vm:2222" == parse_target({"host": "vm", "user": "bob", "port": 2222}).label
+
+
+def test_a_home_in_the_key_file_is_expanded():
+    """~ is the client's home."""
+    key = Path.home() / "key"
+    key.touch()
+    assert str(key) == parse_target({"host": "vm", "key_file": "~/key"}).key_file
+
+
+def test_a_target_survives_the_round_trip_through_a_tag():
+    """from_json(as_json) is the same target."""
+    spec = parse_target({"host": "vm", "user": "bob", "port": 2222, "root": "~/x"})
+    assert spec == TargetSpec.from_json(spec.as_json())
+    assert TargetSpec() == TargetSpec.from_json(TargetSpec().as_json())
+    for damaged in ("", "[]", '{"hosts": 1}'):
+        with pytest.raises(ConfigurationError, match="not a compute target"):
+            TargetSpec.from_json(damaged)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"hots": "vm"}, "Unknown key 'hots'"),
+        ({"host": "vm", "password": "x"}, "Unknown key 'password'.*Known keys: host, user"),
+        ({"user": "bob"}, "has 'user' but no 'host'"),
+        ({"target": "vm7"}, "'target'.*must be 'local'.*'vm7'"),
+        ({"host": 7}, "'host'.*must be a string. Got 7"),
+        ({"host": ""}, "'host'.*must be a host name"),
+        ({"host": "-oProxyCommand=id"}, "'host'.*must be a host name"),
+        ({"host": "a b"}, "'host'.*must be a host name"),
+        ({"host": "vm", "port": "22"}, "'port'.*1 to 65535. Got '22'"),
+        ({"host": "vm", "port": 0}, "'port'.*1 to 65535. Got 0"),
+        ({"host": "vm", "port": True}, "'port'.*1 to 65535. Got True"),
+        ({"host": "vm", "user": "-l"}, "'user'.*must be the name of an account"),
+        (
+            {"host": "vm", "key_file": "/nowhere/key"},
+            "'key_file'.*existing file. Got '/nowhere/key'",
+        ),
+        ({"host": "vm", "root": "relative"}, "'root'.*absolute path.*'relative'"),
+        ({"host": "vm", "env_manager": "conda"}, "'env_manager'.*one of uv, local. Got 'conda'"),
+    ],
+)
+def test_mistakes_are_refused_with_the_value_and_what_is_allowed(config, words):
+    """Nothing is contacted; the message names key, value and remedy."""
+    with pytest.raises(ConfigurationError, match=words):
+        parse_target(config)
+
+
+def test_importing_compute_does_not_import_the_ssh_library():
+    """paramiko is loaded only when a target over SSH is connected to."""
+    program = (
+        "import sys, mlflow_automl_remote.compute\n"
+        "assert not {'paramiko', 'mlflow', 'sklearn', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
