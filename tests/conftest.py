@@ -1,4 +1,4 @@
-"""Fixtures for all tests: an environment without the developer's settings, and a real SSH server."""
+"""Fixtures for all tests: no settings of the developer's, and a real SSH server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that tests find the modules beside this file
 
-from sshd import SshServer, find_sshd, running_sshd  # noqa: E402
+from sshd import SshServer, find_sshd, running_sshd
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +24,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _clean_environment(
     tmp_path_factory: pytest.TempPathFactory, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Give every test an empty HOME, and nothing of the developer's SSH agent or MLflow settings."""
+    """Give every test an empty HOME, and no SSH agent or MLflow settings of the developer's."""
     for name in list(os.environ):
         if name.startswith(("MLFLOW_", "AUTOML_REMOTE_", "SSH_")):
             monkeypatch.delenv(name)

@@ -1,7 +1,7 @@
 """A real OpenSSH server for tests: its own port, host key, user key, authorized keys and HOME.
 
-It logs in the user who runs the tests, with HOME and PATH set by the server, so that nothing of that
-user's own home is read or written.
+It logs in the user who runs the tests, with HOME and PATH set by the server, so that nothing of
+that user's own home is read or written.
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ class SshServer:
     def kill_sessions(self) -> int:
         """Cut all connections at once, as a lost network would; return how many there were."""
         pids = self.sessions()
-        for pid in [*pids, *(child for pid in pids for child in _children(pid))]:
+        below = [child for pid in pids for child in _children(pid)]
+        for pid in (*pids, *below):
             with contextlib.suppress(OSError):
                 if _name(pid).startswith("sshd"):
                     os.kill(pid, signal.SIGKILL)

@@ -41,7 +41,7 @@ MAX_NOISE_BYTES: Final = 1024 * 1024
 
 @functools.cache
 def helper_source() -> str:
-    """Return the helper as one program that makes its modules in memory, and starts nothing yet."""
+    """Return the helper as one program that makes its modules in memory, yet to be started."""
     package = __package__ + ".helper"
     folder = files(package)
     parts = [
@@ -194,7 +194,7 @@ class Control:
             n_header, n_payload = decode_lengths(self._read(FRAME.size))
             header = json.loads(self._read(n_header))
             if not isinstance(header, dict):
-                raise ValueError("a header that is no object")
+                raise ValueError("a header that is no object")  # noqa: TRY004 - like no JSON
         except ValueError as error:
             raise ConnectionLost(
                 f"{self._label} sent something else than frames: {error}."

@@ -76,7 +76,7 @@ class KnownHost:
         if shown in self.revoked:
             raise HostKeyNotVerifiable(
                 f"The {shown.key_type} host key of {self.name} ({shown.fingerprint}) is marked "
-                f"@revoked in {where}. Do not use this machine until its owner has made a new key.",
+                f"@revoked in {where}. Do not use this machine until it has a new one.",
                 fingerprint=shown.fingerprint,
             )
         if shown in self.keys:

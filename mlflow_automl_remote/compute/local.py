@@ -30,7 +30,7 @@ class LocalChannel:
     """Pipes to a child process in a session of its own, so that Ctrl-C is not sent to it."""
 
     def __init__(self, argv: Sequence[str]) -> None:
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         try:
             self._process = subprocess.Popen(
                 list(argv),

@@ -183,7 +183,7 @@ def write_archive(files: tuple[PackedFile, ...], write: Callable[[bytes], None])
                     archive.addfile(member, source)
             except (OSError, tarfile.TarError) as error:
                 raise ConfigurationError(
-                    f"'{file.path}' cannot be sent: it is unreadable, or changed meanwhile: {error}."
+                    f"'{file.path}' cannot be sent: unreadable, or changed meanwhile: {error}."
                 ) from error
 
 

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import shlex
-import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 import paramiko
 
 from mlflow_automl_remote.compute.host_keys import HostKey, KnownHost, known_host
+from mlflow_automl_remote.compute.sockets import open_socket
 from mlflow_automl_remote.compute.ssh_config import HostSettings, host_settings
 from mlflow_automl_remote.compute.transport import (
     CONNECT_S,
@@ -47,6 +47,8 @@ WINDOW_BYTES: Final = 4 * 1024 * 1024
 """What may be under way unacknowledged: 4 MiB fills 80 MB/s at 50 ms round trip."""
 MAX_KEYS: Final = 5
 """Keys that are offered; OpenSSH servers hang up at the sixth."""
+CLOSE_S: Final = 5.0
+"""For the library's thread to end."""
 FAST_CIPHERS: Final = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 
 
@@ -118,50 +120,22 @@ def connect(spec: TargetSpec) -> SSHTransport:
     name = settings.host_key_alias or settings.host
     known = known_host(name, 22 if settings.host_key_alias else settings.port, files)
     with contextlib.ExitStack() as undo, mapped_errors(spec.label, ConnectFailed):
-        sock = _open_socket(settings, spec)
-        undo.callback(_close_socket, sock)
+        sock = open_socket(settings, spec.user, undo)
         client = paramiko.Transport(sock, default_window_size=WINDOW_BYTES)
-        undo.callback(client.close)
+        undo.callback(_end, client)
         _configure(client, known)
         client.start_client(timeout=CONNECT_S)
         known.verify(_host_key(client.get_remote_server_key()))
         _log_in(client, spec, settings)
-        undo.pop_all()
-    return SSHTransport(client, spec.label)
+        return SSHTransport(client, spec.label, undo.pop_all())
+    raise AssertionError("mapped_errors() let an error disappear")
 
 
-def _open_socket(
-    settings: HostSettings, spec: TargetSpec
-) -> socket.socket | paramiko.ProxyCommand:
-    if settings.proxy_command is not None:
-        words = {"%h": settings.host, "%p": str(settings.port), "%r": spec.user, "%%": "%"}
-        command = settings.proxy_command.removeprefix("exec ")
-        for token, word in words.items():
-            command = command.replace(token, word)
-        return paramiko.ProxyCommand(command)
-    sock = socket.create_connection((settings.host, settings.port), timeout=CONNECT_S)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    _set_if_known(sock, "TCP_USER_TIMEOUT", int(SILENCE_S * 1000))
-    _set_if_known(sock, "TCP_KEEPIDLE", 5)
-    _set_if_known(sock, "TCP_KEEPINTVL", 5)
-    _set_if_known(sock, "TCP_KEEPCNT", 3)
-    return sock
-
-
-def _close_socket(sock: socket.socket | paramiko.ProxyCommand) -> None:
-    """Close a connection, and see a proxy's process to its end, which paramiko does not."""
-    if isinstance(sock, paramiko.ProxyCommand):
-        with sock.process as process:
-            process.kill()
-        return
-    sock.close()
-
-
-def _set_if_known(sock: socket.socket, option: str, value: int) -> None:
-    number = getattr(socket, option, None)  # macOS lacks some of them
-    if number is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, number, value)
+def _end(client: paramiko.Transport) -> None:
+    """Close a connection and wait for its thread, so that nothing reads from a closed socket."""
+    client.close()
+    if client.is_alive():
+        client.join(CLOSE_S)
 
 
 def _configure(client: paramiko.Transport, known: KnownHost) -> None:
@@ -307,8 +281,11 @@ class SSHChannel:
 class SSHTransport:
     """Runs commands over one SSH connection."""
 
-    def __init__(self, client: paramiko.Transport, label: str) -> None:
+    def __init__(
+        self, client: paramiko.Transport, label: str, resources: contextlib.ExitStack
+    ) -> None:
         self._client = client
+        self._resources = resources
         self.label = label
 
     def open(self, argv: Sequence[str]) -> Channel:
@@ -327,8 +304,7 @@ class SSHTransport:
 
     def close(self) -> None:
         """See `Transport`."""
-        self._client.close()
-        _close_socket(self._client.sock)
+        self._resources.close()
 
     def __enter__(self) -> Self:
         return self

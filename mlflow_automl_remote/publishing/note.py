@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections import Counter
 from typing import Final
@@ -14,7 +15,7 @@ from mlflow_automl_remote.states import IterationState
 MAX_NOTE: Final = 7_800  # MLflow cuts a tag off at 8,000
 N_ROWS: Final = 10
 N_REASONS: Final = 5
-_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$-])")
+_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
 
 
 def to_markdown(view: View, experiment_id: str) -> str:
@@ -28,7 +29,7 @@ def to_markdown(view: View, experiment_id: str) -> str:
 
 def _escaped(text: str, limit: int = 80) -> str:
     """Make text mean itself in Markdown."""
-    return _MARKDOWN.sub(r"\\\1", one_line(text, limit))
+    return html.escape(_MARKDOWN.sub(r"\\\1", one_line(text, limit)), quote=False)
 
 
 def _headline(view: View) -> str:

@@ -49,11 +49,19 @@ class ParentPublisher:
         self._journal = journal
         self._board_ms: int | None = None
 
+    def record_data(self, dataset: DatasetRef | None) -> None:
+        """Record the data, before any iteration does.
+
+        Of two runs that name new data at the same time MLflow refuses one.
+        """
+        if dataset is not None and not self.run.has_dataset:
+            self._sink.log_dataset(self.run.run_id, dataset)
+            self.run = replace(self.run, has_dataset=True)
+
     def publish(
         self,
         state: SweepState,
         children: Mapping[int, Child],
-        dataset: DatasetRef | None,
         unpublished: Mapping[int, str],
     ) -> None:
         """Make up the difference between the sweep's run and the journal.
@@ -61,7 +69,6 @@ class ParentPublisher:
         Args:
             state: The sweep.
             children: Its iterations in the store, by number.
-            dataset: Its data, once known.
             unpublished: Why iterations could not be published, by number.
         """
         stamp = f"{state.n_events}/{len(children)}/{len(unpublished)}"
@@ -77,7 +84,7 @@ class ParentPublisher:
         if is_over:
             self._link_best(tags.get(names.BEST_MODEL_ID))
             tags[names.PUBLISHED] = stamp
-        self._log(state, tags, dataset)
+        self._log(state, tags)
         self._set_status(state, status)
 
     def _has(self, status: str, stamp: str) -> bool:
@@ -97,10 +104,14 @@ class ParentPublisher:
             tags[names.EXPLAINED_ITERATION] = str(state.explanation.iteration)
         return tags
 
-    def _log(self, state: SweepState, tags: Mapping[str, str], dataset: DatasetRef | None) -> None:
+    def _link_best(self, model_id: str | None) -> None:
+        """Make the best model an output too: a run without one is shown as an evaluation."""
+        if model_id is not None and model_id not in self.run.model_ids:
+            self._sink.link_model(self.run.run_id, model_id)
+            self.run = replace(self.run, model_ids=(*self.run.model_ids, model_id))
+
+    def _log(self, state: SweepState, tags: Mapping[str, str]) -> None:
         run = self.run
-        if dataset is not None and not run.has_dataset:
-            self._sink.log_dataset(run.run_id, dataset)
         known = run.tags.get(names.N_FINISHED, "0")
         points = mapping.parent_points(state, int(known) if known.isdecimal() else 0)
         params = missing(run.params, mapping.parent_params(state))
@@ -112,7 +123,6 @@ class ParentPublisher:
         )
         self.run = replace(
             run,
-            has_dataset=run.has_dataset or dataset is not None,
             params={**run.params, **params},
             tags={**run.tags, **tags},
         )

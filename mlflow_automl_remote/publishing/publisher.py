@@ -16,10 +16,11 @@ from mlflow_automl_remote.errors import ArtifactRefused, PublishFailed
 from mlflow_automl_remote.journal.replay import Iteration, SweepState
 from mlflow_automl_remote.publishing import facts as names
 from mlflow_automl_remote.publishing import mapping
+from mlflow_automl_remote.publishing.calls import StoreRefused, quiet
 from mlflow_automl_remote.publishing.children import Child, ChildPublisher, Fetch, Files
 from mlflow_automl_remote.publishing.facts import ParentFacts
 from mlflow_automl_remote.publishing.parent import Journal, ParentPublisher
-from mlflow_automl_remote.publishing.sink import DatasetRef, Sink, StoreRefused, quiet
+from mlflow_automl_remote.publishing.sink import DatasetRef, Sink
 from mlflow_automl_remote.publishing.survey import as_published, find, survey
 
 _LOGGER = logging.getLogger(__name__)
@@ -141,6 +142,7 @@ class Publisher:
             self._store = self._ask(iterations)
         store = self._store
         dataset = self._dataset(state)
+        store.parent.record_data(dataset)
         self._publish_children(store, iterations, dataset)
         if state.status.is_finished and store.n_created:
             self._store = store = self._ask(
@@ -150,7 +152,7 @@ class Publisher:
         self._publish_explanation(store, state)
         store.is_fresh = False
         unpublished = {number: one.reason for number, one in self._quarantined.items()}
-        store.parent.publish(state, store.children, dataset, unpublished)
+        store.parent.publish(state, store.children, unpublished)
 
     def _ask(self, iterations: Sequence[Iteration]) -> _Store:
         run = self._sink.parent()

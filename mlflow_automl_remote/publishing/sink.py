@@ -7,16 +7,13 @@ answer was lost and so create a run twice; what may safely be repeated is repeat
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-import requests
 from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
@@ -31,14 +28,12 @@ from mlflow.entities import (
     RunTag,
     ViewType,
 )
-from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from mlflow_automl_remote.errors import PublishFailed
 from mlflow_automl_remote.publishing import facts as names
+from mlflow_automl_remote.publishing.calls import StoreUnreachable, translated
 from mlflow_automl_remote.publishing.mapping import Point
-from mlflow_automl_remote.publishing.text import one_line
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -46,29 +41,6 @@ _T = TypeVar("_T")
 RETRY_DELAY_S: Final = 0.5  # before the one repetition of a call that may be repeated
 _PAGE_SIZE: Final = 1000
 _MODEL_PAGE_SIZE: Final = 100
-_ENVIRONMENT: Final[Mapping[str, str]] = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
-_DEFAULT_TIMEOUT_S: Final = "60"
-_STORE_WIDE: Final = frozenset(
-    (
-        "CUSTOMER_UNAUTHORIZED",
-        "PERMISSION_DENIED",
-        "REQUEST_LIMIT_EXCEEDED",
-        "TEMPORARILY_UNAVAILABLE",
-        "UNAUTHENTICATED",
-    )
-)
-
-
-class StoreUnreachable(PublishFailed):
-    """The store did not answer, or answers nobody; whether the call was carried out is unknown."""
-
-
-class StoreRefused(PublishFailed):
-    """The store answered, and did not carry out this one call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,24 +79,6 @@ class DatasetRef:
     digest: str
     profile: str
     source: str
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Set MLflow up so that no call prints, repeats itself or hangs; then set it back."""
-    wanted = dict(_ENVIRONMENT)
-    if "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ:
-        wanted["MLFLOW_HTTP_REQUEST_TIMEOUT"] = _DEFAULT_TIMEOUT_S
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 class Sink:
@@ -173,7 +127,7 @@ class Sink:
         self, experiment_id: str, name: str, start_time_ms: int, tags: Mapping[str, str]
     ) -> KnownRun:
         """Create a run. Not repeatable: look for its key before, and after a doubtful failure."""
-        with _translated():
+        with translated():
             run = self._client.create_run(
                 experiment_id, start_time=start_time_ms, tags=dict(tags), run_name=name
             )
@@ -232,7 +186,7 @@ class Sink:
         self, run: KnownRun, *, tags: Mapping[str, str], params: Mapping[str, str], kind: str
     ) -> KnownModel:
         """Create a logged model. Not repeatable, as with `create_run`."""
-        with _translated():
+        with translated():
             model = self._client.create_logged_model(
                 run.experiment_id,
                 name="model",
@@ -245,7 +199,7 @@ class Sink:
 
     def link_model(self, run_id: str, model_id: str) -> None:
         """Make a model an output of its run. Not repeatable: look at the run's models before."""
-        with _translated():
+        with translated():
             self._client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
 
     def log_model_files(self, model_id: str, folder: Path) -> None:
@@ -275,13 +229,13 @@ class Sink:
     def _repeatable(self, call: Callable[[], _T]) -> _T:
         """Make a call that does no harm when it is made twice, a second time if it has to be."""
         try:
-            with _translated():
+            with translated():
                 return call()
         except StoreUnreachable as error:
             _LOGGER.debug("Once more after %s", error)
         if self.is_remote:
             time.sleep(RETRY_DELAY_S)
-        with _translated():
+        with translated():
             return call()
 
 
@@ -331,28 +285,3 @@ def _known_model(model: LoggedModel) -> KnownModel:
         source_run_id=model.source_run_id or "",
         tags=dict(model.tags),
     )
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what MLflow and artifact stores raise into `StoreUnreachable` and `StoreRefused`."""
-    try:
-        yield
-    except Exception as error:  # artifact stores raise the types of many a cloud SDK
-        message = f"MLflow did not take a call: {one_line(str(error), 500)}"
-        if _is_store_wide(error):
-            raise StoreUnreachable(f"{message} Publishing again goes on from here.") from error
-        raise StoreRefused(message) from error
-
-
-def _is_store_wide(error: Exception) -> bool:
-    """Whether other calls would fail as this one did."""
-    if isinstance(error, MlflowException):
-        if error.error_code in _STORE_WIDE:
-            return True
-        # MLflow keeps the cause of a failed request only as the context of its own exception.
-        lost = isinstance(error.__context__, requests.RequestException | OSError)
-        return lost and "too many 500 error responses" not in str(error)
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return error.response.status_code in (401, 403, 429, 502, 503, 504)
-    return isinstance(error, OSError)

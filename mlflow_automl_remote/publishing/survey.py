@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from mlflow_automl_remote.journal.replay import Iteration
 from mlflow_automl_remote.publishing import facts as names
 from mlflow_automl_remote.publishing import mapping
+from mlflow_automl_remote.publishing.calls import StoreRefused
 from mlflow_automl_remote.publishing.children import Child
 from mlflow_automl_remote.publishing.facts import ParentFacts
-from mlflow_automl_remote.publishing.sink import KnownModel, KnownRun, Sink, StoreRefused
+from mlflow_automl_remote.publishing.sink import KnownModel, KnownRun, Sink
 
 _LOGGER = logging.getLogger(__name__)
 

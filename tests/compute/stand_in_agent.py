@@ -1,4 +1,4 @@
-"""A stand-in for the agent, that keeps to its contract with the job: lock, identity, journal, inbox.
+"""A stand-in for the agent, that keeps to its contract with the job.
 
 What it does is said in the settings of the workspace.
 """
@@ -34,7 +34,7 @@ identity = {
 (workspace / "agent.json.new").replace(workspace / "agent.json")
 print("noise on standard output", flush=True)
 with (workspace / "journal.jsonl").open("a") as journal:
-    journal.write(json.dumps({"environment": dict(os.environ), "cwd": os.getcwd()}) + "\n")
+    journal.write(json.dumps({"environment": dict(os.environ), "cwd": str(Path.cwd())}) + "\n")
     journal.flush()
     deadline = time.monotonic() + settings.get("lives_s", 60.0)
     while time.monotonic() < deadline:

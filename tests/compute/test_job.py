@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_automl_remote.compute import Job, Liveness, connect, parse_target
+from mlflow_automl_remote.compute import Job, Liveness, Progress, connect, parse_target
 from mlflow_automl_remote.errors import (
     ArtifactRefused,
     AutoMLRemoteError,
@@ -56,9 +56,9 @@ def test_a_submitted_job_lives_and_its_journal_can_be_read(submit, connection):
     (first,) = lines(job, 1)
     assert str(job.workspace.path) == first["cwd"]
     chunk = job.read_journal(5, limit_bytes=7)
-    assert (7, 12, Liveness.ALIVE) == (len(chunk.data), chunk.next_offset, chunk.liveness)
+    assert (len(chunk.data), chunk.next_offset, chunk.liveness) == (7, 12, Liveness.ALIVE)
     assert b"noise on standard output" in job.log()
-    assert 0o700 == Path(job.workspace.path).stat().st_mode & 0o777
+    assert Path(job.workspace.path).stat().st_mode & 0o777 == 0o700
 
 
 def test_an_agent_gets_no_variable_that_is_not_on_the_list(submit, monkeypatch):
@@ -75,12 +75,12 @@ def test_reading_waits_for_news_and_no_longer(submit):
     job = submit()
     offset = job.read_journal(0, wait_s=5).next_offset
     begin = time.monotonic()
-    assert b"" == job.read_journal(offset, wait_s=0.3).data
+    assert job.read_journal(offset, wait_s=0.3).data == b""
     assert 0.25 < time.monotonic() - begin < 3
     timer = threading.Timer(0.2, job.request, [{"action": "cancel"}])
     timer.start()
     begin = time.monotonic()
-    assert b'{"action": "cancel"}\n' == job.read_journal(offset, wait_s=20).data
+    assert job.read_journal(offset, wait_s=20).data == b'{"action": "cancel"}\n'
     assert time.monotonic() - begin < 5
     timer.join()
 
@@ -93,13 +93,13 @@ def test_a_finished_job_is_dead_and_its_journal_is_still_there(submit):
     assert offset > 0
     begin = time.monotonic()
     last = job.read_journal(offset, wait_s=20)
-    assert (b"", Liveness.DEAD) == (last.data, last.liveness)
+    assert (last.data, last.liveness) == (b"", Liveness.DEAD)
     assert time.monotonic() - begin < 5
 
 
 def test_the_end_of_the_log_is_in_the_error_of_an_agent_that_dies_at_once(submit):
     """An agent that ends before it has its lock is an error that says why."""
-    with pytest.raises(CommandFailed, match="status 3.*\n.*last words: no space"):
+    with pytest.raises(CommandFailed, match=r"status 3.*\n.*last words: no space"):
         submit('{"die": "no space"}')
 
 
@@ -113,7 +113,7 @@ def test_submitting_twice_gives_the_same_job(submit):
     """The second submission of a running sweep starts nothing."""
     submit()
     job = submit()
-    assert 1 == len(lines(job, 1))
+    assert len(lines(job, 1)) == 1
 
 
 def test_a_job_outlives_its_connection_and_is_found_by_a_later_one(submit, connection, spec):
@@ -155,7 +155,7 @@ def test_kill_ends_stubborn_agents_and_their_daemons(submit):
     job = submit('{"stubborn": true}')
     pid = json.loads(Path(job.workspace.agent_identity).read_text())["pid"]
     (daemon,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    assert () == job.kill(grace_s=0.3)
+    assert job.kill(grace_s=0.3) == ()
     for each in (pid, int(daemon)):
         status = Path(f"/proc/{each}/stat")
         assert not status.exists() or " Z " in status.read_text()
@@ -183,10 +183,10 @@ def test_fetched_files_are_whole_and_brought_once(connection, tmp_path):
     for file in files:
         content = (tmp_path / "here" / file.path).read_bytes()
         assert file.sha256 == hashlib.sha256(content).hexdigest()
-    assert [] == list((tmp_path / "here").rglob("*.part"))
+    assert list((tmp_path / "here").rglob("*.part")) == []
     again: list[int] = []
     job.fetch(files, tmp_path / "here", again.append)
-    assert [] == again
+    assert again == []
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_files_that_changed_after_they_were_recorded_are_refused(connection, tmp
     os.mkfifo(place)
     refused("not a plain file")
     job.fetch([good], tmp_path / "here")
-    assert b"good" == (tmp_path / "here" / "good").read_bytes()
+    assert (tmp_path / "here" / "good").read_bytes() == b"good"
 
 
 def test_two_threads_do_not_wait_for_one_another(submit):
@@ -251,8 +251,8 @@ def test_many_files_and_odd_names_arrive_as_they_are(submit, project):
     (project / "run.sh").write_text("#!/bin/sh\n")
     (project / "run.sh").chmod(0o755)
     place = Path(submit().workspace.project)
-    assert 2000 == len(list(place.glob("part */*.txt")))
-    assert "1234" == (place / "part 14" / "file-1234.txt").read_text()
+    assert len(list(place.glob("part */*.txt"))) == 2000
+    assert (place / "part 14" / "file-1234.txt").read_text() == "1234"
     for name in odd:
         assert (place / name).exists()
     assert os.access(place / "run.sh", os.X_OK)
@@ -281,4 +281,37 @@ def test_a_cut_connection_is_reported_and_the_job_goes_on(
     with connect(spec) as again:
         job = again.job("sweep-1")
         assert Liveness.ALIVE is job.liveness()
+        assert job.kill(grace_s=1.0) == ()
+
+
+def test_a_transfer_that_is_cut_leaves_nothing_half_done(
+    own_sshd, start_stand_in, project, tmp_path
+):
+    """Cut in the middle of an upload and of a download; both work the next time."""
+    (project / "large.bin").write_bytes(os.urandom(30_000_000))
+    spec = parse_target(own_sshd.config(root=str(tmp_path / "root"), env_manager="local"))
+    cuts: list[int] = []
+
+    def cut(progress: Progress) -> None:
+        if progress.text.startswith("Sending the project") and not cuts:
+            cuts.append(own_sshd.kill_sessions())
+
+    with connect(spec, cut) as connection, pytest.raises(ConnectionLost):
+        start_stand_in(connection, project, tmp_path)
+    assert [1] == cuts, "the connection was not cut"
+    sweep = tmp_path / "root" / "sweeps" / "sweep-1"
+    deadline = time.monotonic() + 20
+    while sweep.exists() and list(sweep.iterdir()):
+        assert time.monotonic() < deadline, list(sweep.iterdir())
+        time.sleep(0.05)
+    with connect(spec) as connection:
+        job = start_stand_in(connection, project, tmp_path)
+        file = recorded(job, "large.bin", (project / "large.bin").read_bytes())
+        with pytest.raises(ConnectionLost):
+            job.fetch([file], tmp_path / "here", lambda n_bytes: own_sshd.kill_sessions())
+    assert [] == list((tmp_path / "here").iterdir())
+    with connect(spec) as connection:
+        job = connection.job("sweep-1")
+        job.fetch([file], tmp_path / "here")
         assert () == job.kill(grace_s=1.0)
+    assert (tmp_path / "here" / "large.bin").stat().st_size == file.size_bytes

@@ -25,14 +25,22 @@ def names(project) -> list[str]:
 
 def test_caches_repositories_and_stores_stay_at_home(project):
     """The built-in list needs no ignore file."""
-    for name in (".git/config", "__pycache__/a.pyc", ".venv/bin/python", "mlruns/0/meta.yaml",
-                 "mlflow.db", "mlflow.db-wal", "x.egg-info/PKG-INFO", "node_modules/a/b.js"):  # fmt: skip
+    for name in (
+        ".git/config",
+        "__pycache__/a.pyc",
+        ".venv/bin/python",
+        "mlruns/0/meta.yaml",
+        "mlflow.db",
+        "mlflow.db-wal",
+        "x.egg-info/PKG-INFO",
+        "node_modules/b.js",
+    ):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).touch()
     (project / "src" / "__pycache__").mkdir(parents=True)
     (project / "src" / "__pycache__" / "b.pyc").touch()
     (project / "src" / "b.py").touch()
-    assert ["get_data.py", "src/b.py"] == names(project)
+    assert names(project) == ["get_data.py", "src/b.py"]
 
 
 def test_mlflowignore_is_honoured_and_gitignore_only_without_it(project):
@@ -41,7 +49,7 @@ def test_mlflowignore_is_honoured_and_gitignore_only_without_it(project):
         (project / name).parent.mkdir(exist_ok=True)
         (project / name).touch()
     (project / ".gitignore").write_text("*.csv\n!keep.csv\n/out/\n")
-    assert [".gitignore", "get_data.py", "keep.csv", "notes.txt"] == names(project)
+    assert names(project) == [".gitignore", "get_data.py", "keep.csv", "notes.txt"]
     (project / ".mlflowignore").write_text("notes.txt\n")
     assert {"big.csv", "keep.csv", "out/a.bin"} < set(names(project))
     assert "notes.txt" not in names(project)
@@ -55,7 +63,7 @@ def test_links_that_lead_out_are_not_followed(project, tmp_path):
     (project / "broken").symlink_to("nowhere")
     (project / "inside").symlink_to("get_data.py")
     scanned = scan_project(project, "get_data.py")
-    assert ["get_data.py", "inside"] == [file.name for file in scanned.files]
+    assert [file.name for file in scanned.files] == ["get_data.py", "inside"]
     assert {"outside", "upwards", "broken"} == set(scanned.skipped)
 
 
@@ -69,7 +77,7 @@ def test_the_same_files_give_the_same_bytes(project, tmp_path):
     (project / "c.py").rename(project / "b.py")
     assert first == packed(project)
     with tarfile.open(fileobj=io.BytesIO(first)) as archive:
-        assert ["a.py", "b.py", "get_data.py"] == archive.getnames()
+        assert archive.getnames() == ["a.py", "b.py", "get_data.py"]
         assert {0} == {member.mtime + member.uid for member in archive.getmembers()}
 
 

@@ -119,7 +119,9 @@ def test_encrypted_keys_need_their_passphrase(own_sshd, tmp_path, monkeypatch, k
     key = make_key(tmp_path / "encrypted", kind, passphrase="secret words")
     with (own_sshd.folder / "authorized_keys").open("a") as file:
         file.write(public(key) + "\n")
-    with pytest.raises(AuthenticationFailed, match="encrypted. Set AUTOML_REMOTE_KEY_PASSPHRASE"):
+    with pytest.raises(
+        AuthenticationFailed, match=r"encrypted\. Set AUTOML_REMOTE_KEY_PASSPHRASE"
+    ):
         attempt(own_sshd, key_file=str(key))
     monkeypatch.setenv("AUTOML_REMOTE_KEY_PASSPHRASE", "wrong")
     with pytest.raises(AuthenticationFailed, match="is not its passphrase"):
@@ -258,7 +260,7 @@ def _helpers(server: SshServer) -> list[int]:
 def test_helpers_end_with_their_connection(own_sshd):
     """Nothing of ours is left running on the machine when the client is gone."""
     with connect(parse_target(own_sshd.config())):
-        assert 1 == len(_helpers(own_sshd))
+        assert len(_helpers(own_sshd)) == 1
     deadline = time.monotonic() + 10
     while _helpers(own_sshd):
         assert time.monotonic() < deadline

@@ -16,7 +16,7 @@ from mlflow_automl_remote.errors import ConfigurationError
 def test_nothing_is_this_machine():
     """No backend config is needed for the local target."""
     assert TargetSpec() == parse_target({}) == parse_target({"target": "local"})
-    assert "this machine" == parse_target({}).label
+    assert parse_target({}).label == "this machine"
 
 
 def test_the_root_of_this_machine_can_be_moved(monkeypatch, tmp_path):
@@ -29,8 +29,8 @@ def test_a_host_is_enough():
     """User, port and the rest have the values that ssh itself would use."""
     spec = parse_target({"host": "vm.example.org"})
     assert f"{getpass.getuser()}@vm.example.org" == spec.label
-    assert (22, "python3", "uv") == (spec.port, spec.python, spec.env_manager)
-    assert "bob@vm:2222" == parse_target({"host": "vm", "user": "bob", "port": 2222}).label
+    assert (spec.port, spec.python, spec.env_manager) == (22, "python3", "uv")
+    assert parse_target({"host": "vm", "user": "bob", "port": 2222}).label == "bob@vm:2222"
 
 
 def test_a_home_in_the_key_file_is_expanded():

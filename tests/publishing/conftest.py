@@ -44,16 +44,6 @@ MODELS = ("LightGBM", "LogisticRegression", "RandomForest", "SVM", "XGBoost")
 SCALERS = ("MaxAbsScaler", "StandardScaler", "RobustScaler")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Let pass what MLflow itself is warned of, or warns itself of."""
-    for message in (
-        "The ``noload`` loader strategy",
-        "Operation with range is deprecated",
-        ".*Any type hint is inferred as AnyType",
-    ):
-        config.addinivalue_line("filterwarnings", f"ignore:{message}")
-
-
 @dataclass
 class SyntheticSweep:
     """A journal in the making, with the files that it names.

@@ -59,7 +59,7 @@ def test_the_note_is_bounded_and_shows_hostile_text_as_text(view: View) -> None:
     """MLflow cuts long notes off, so they are shorter; HTML and Markdown in names are escaped."""
     note = to_markdown(view, "1")
     assert len(note) <= MAX_NOTE
-    assert "<img" not in note.replace("\\<", "")
+    assert "<" not in note
 
 
 @pytest.fixture

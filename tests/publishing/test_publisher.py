@@ -68,8 +68,9 @@ def test_twenty_iterations_appear_with_params_metrics_and_models_that_predict(
     assert {str(number) for number in range(20)} == set(children)
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(store.uri)
-    best = mlflow.pyfunc.load_model(f"runs:/{parent}/model")
-    assert best.metadata.run_id == children[str(sweep.state.best_iteration)].info.run_id
+    best = children[str(sweep.state.best_iteration)].outputs.model_outputs
+    outputs = store.client.get_run(parent).outputs.model_outputs
+    assert [one.model_id for one in best] == [one.model_id for one in outputs]
     for number, run in children.items():
         assert run.info.status == "FINISHED"
         assert run.info.run_name.startswith(f"iteration-{int(number):03d} ")

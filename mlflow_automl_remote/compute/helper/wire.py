@@ -1,9 +1,9 @@
 """Frames between a client and the helper, the same for both ends.
 
 A frame is two unsigned 32-bit lengths, then a JSON header, then a payload of bytes. The client
-sends requests one after the other; each is answered by frames of which the last has "ok" or "error"
-in its header. While a request is under way a frame {"beat": 1} comes every few seconds, so that silence
-means a dead connection.
+sends requests one after the other; each is answered by frames of which the last has "ok" or
+"error" in its header. While a request is under way a frame {"beat": 1} comes every few seconds, so
+that silence means a dead connection.
 """
 
 from __future__ import annotations
