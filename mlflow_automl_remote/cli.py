@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import click
 
@@ -67,7 +68,6 @@ def _settings_help() -> str:
 def sweep(context: click.Context, /, no_follow: bool, **options: str | None) -> None:
     """Search for the best pipeline, here or on a machine over SSH."""
     from mlflow_automl_remote import compute, sweep_run, terminal
-    from mlflow_automl_remote.publishing import parent_run
 
     with _clean_errors():
         given = [
@@ -84,15 +84,19 @@ def sweep(context: click.Context, /, no_follow: bool, **options: str | None) -> 
                 settings,
                 target,
                 asked.project_dir,
-                open_run=lambda: parent_run.open_parent(
-                    experiment_name=asked.experiment_name, run_name=asked.run_name
-                ),
+                open_run=partial(_open_run, asked),
                 listener=terminal.listener(view),
             )
             if no_follow:
                 view.say(f"Follow it: automl-remote follow {submitted.run_id}")
             else:
                 terminal.follow(submitted, view)
+
+
+def _open_run(asked: arguments.SweepArguments) -> str:
+    from mlflow_automl_remote.publishing import parent_run  # with MLflow, which takes seconds
+
+    return parent_run.open_parent(experiment_name=asked.experiment_name, run_name=asked.run_name)
 
 
 @main.command()

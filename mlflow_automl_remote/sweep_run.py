@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from mlflow_automl_remote import compute
 from mlflow_automl_remote.errors import (
     AgentLost,
-    AutoMLRemoteError,
     ConnectFailed,
     ConnectionLost,
     PublishFailed,
@@ -242,8 +243,9 @@ def submit(
 ) -> SweepRun:
     """Start a sweep on a target; return as soon as its agent has acknowledged.
 
-    The target is connected to before the parent run is opened, so that a wrong host or key leaves
-    no run behind.
+    The agent is started first and told to begin last: it gets ready while the parent run is made,
+    and a wrong host, key or project leaves no run behind. A client that dies in between leaves an
+    agent that ends by itself.
 
     Args:
         config: The settings.
@@ -259,27 +261,45 @@ def submit(
     """
     listener = listener or Listener()
     compute.scan_project(project_dir, config.data_script)
+    importing = threading.Thread(target=_import_mlflow)
+    importing.start()
+    sweep_id = uuid.uuid4().hex
     with compute.connect(target, on_progress=listener.on_progress) as connection:
-        from mlflow_automl_remote.publishing import ParentFacts, parent_run
+        job = connection.submit(
+            sweep_id, project_dir, config.to_json(), data_script=config.data_script
+        )
+        importing.join()
+        from mlflow_automl_remote.publishing import ParentFacts
 
-        run_id = open_run()
         facts = ParentFacts(
-            sweep_id=run_id,
+            sweep_id=sweep_id,
             target=target.label,
             target_config=target.as_json(),
-            workspace=str(connection.job(run_id).workspace.path),
+            workspace=str(job.workspace.path),
         )
         try:
-            parent_run.remember(run_id, facts)
-            listener.on_notice(f"Parent run: {run_id}")
-            listener.on_notice(f"In MLflow:  {parent_run.where_to_look(run_id)}")
-            connection.submit(
-                run_id, project_dir, config.to_json(), data_script=config.data_script
-            )
-        except AutoMLRemoteError as error:
-            parent_run.close_parent(run_id, str(error))
+            run_id = _open_parent(open_run, facts, listener)
+        except BaseException:
+            job.kill()
+            job.remove()
             raise
+        job.request({"action": "begin"})
     return SweepRun(run_id, facts, target)
+
+
+def _import_mlflow() -> None:
+    """Import what takes seconds while the target is being made ready."""
+    from mlflow_automl_remote.publishing import parent_run  # noqa: F401
+
+
+def _open_parent(open_run: Callable[[], str], facts: ParentFacts, listener: Listener) -> str:
+    from mlflow_automl_remote.publishing import parent_run
+
+    run_id = open_run()
+    parent_run.remember(run_id, facts)
+    listener.on_notice(f"Parent run: {run_id}")
+    listener.on_notice(f"In MLflow:  {parent_run.where_to_look(run_id)}")
+    return run_id
 
 
 def attach(run_id: str) -> SweepRun:

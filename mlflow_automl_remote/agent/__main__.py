@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from mlflow_automl_remote.agent.runner import main
+from mlflow_automl_remote.agent.main import main
 
 if __name__ == "__main__":
     sys.exit(main(Path(sys.argv[1])))

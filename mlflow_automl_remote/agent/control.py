@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow_automl_remote.agent.recorder import Recorder
     from mlflow_automl_remote.automl.sweep import Sweep
 
+BEGIN: Final = "begin"
 CANCEL: Final = "cancel"
 CANCEL_ITERATION: Final = "cancel_iteration"
 
@@ -30,6 +31,9 @@ class Control:
         self._sweep: Sweep | None = None
         self._stop_step: Callable[[], object] | None = None
         self._iterations_to_cancel: set[int] = set()
+        self._may_begin = threading.Event()
+        if any(handled.action == BEGIN for handled in recorder.state.requests):
+            self._may_begin.set()
         self.cancelled = any(handled.action == CANCEL for handled in recorder.state.requests)
 
     def handle(self, request: Request) -> None:
@@ -46,6 +50,16 @@ class Control:
                 iteration=request.iteration,
             )
         )
+
+    def wait_for_begin(self, limit_s: float) -> bool:
+        """Wait until the client has written down where this sweep is, or has cancelled it.
+
+        A client starts the agent first and makes its run meanwhile, since both take seconds.
+
+        Returns:
+            False when neither has come in time: then nobody knows of this sweep.
+        """
+        return self._may_begin.wait(limit_s)
 
     def sweep_begins(self, sweep: Sweep) -> None:
         """Requests are for this sweep from now on; those that came before are passed to it."""
@@ -70,6 +84,9 @@ class Control:
 
     def _carry_out(self, request: Request) -> str:
         with self._lock:
+            if request.action == BEGIN:
+                self._may_begin.set()
+                return "running"
             if request.action == CANCEL:
                 return self._cancel()
             if request.action == CANCEL_ITERATION and request.iteration is not None:
@@ -78,6 +95,7 @@ class Control:
 
     def _cancel(self) -> str:
         self.cancelled = True
+        self._may_begin.set()
         if self._stop_step is not None:
             self._stop_step()
         if self._sweep is not None:

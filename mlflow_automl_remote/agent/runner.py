@@ -1,17 +1,19 @@
-"""Carries out the sweep of a workspace, from its settings to the last event of its journal."""
+"""Carries out the sweep of a workspace, from its settings to the last event of its journal.
+
+The engine is imported where it is first needed, while a child process is busy with something else.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mlflow_automl_remote import __version__
 from mlflow_automl_remote.agent.control import Control
@@ -21,14 +23,10 @@ from mlflow_automl_remote.agent.explanation import (
     explain_model,
 )
 from mlflow_automl_remote.agent.inbox import Inbox
-from mlflow_automl_remote.agent.lifecycle import AlreadyRunning, alive
 from mlflow_automl_remote.agent.machine import sweep_started
 from mlflow_automl_remote.agent.models import save_model
 from mlflow_automl_remote.agent.recorder import Recorder
-from mlflow_automl_remote.automl.data_script import DataOrder, DataSummary, prepare_data
 from mlflow_automl_remote.automl.executor import Executor, Finished
-from mlflow_automl_remote.automl.proposals import PastIteration, Proposal
-from mlflow_automl_remote.automl.sweep import Sweep
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.errors import SweepFailed
 from mlflow_automl_remote.journal.events import (
@@ -38,38 +36,16 @@ from mlflow_automl_remote.journal.events import (
     SweepFinished,
     SweepResumed,
 )
-from mlflow_automl_remote.journal.file import JournalWriter
 from mlflow_automl_remote.states import SweepStatus
 
+if TYPE_CHECKING:
+    from mlflow_automl_remote.automl.proposals import PastIteration
+
 PRELOAD: Final = ("mlflow_automl_remote.agent.preload",)
+BEGIN_LIMIT_S: Final = 600.0
+"""How long an agent that is ready waits for its client's word."""
 
 _log = logging.getLogger(__name__)
-
-
-def main(workspace: Path) -> int:
-    """Run the sweep of a workspace; return the exit status of the process.
-
-    Everything that happens is in the journal: the status only says whether the agent got to write
-    its last event.
-    """
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    workspace = workspace.resolve()
-    try:
-        with alive(workspace):
-            os.chdir(workspace / "project")
-            with JournalWriter(workspace / "journal.jsonl", now_ms=_now_ms) as journal:
-                Agent(workspace, Recorder(journal, workspace / "artifacts")).run()
-    except AlreadyRunning as error:
-        _log.error("%s", error)
-        return 3
-    except Exception:  # noqa: BLE001 - the last edge: it must be readable in agent.log
-        _log.exception("The agent ended early.")
-        return 1
-    return 0
 
 
 class Agent:
@@ -113,6 +89,8 @@ class Agent:
         try:
             with Executor(preload=PRELOAD) as executor:
                 self._load_data(executor)
+                if not self._control.wait_for_begin(BEGIN_LIMIT_S):
+                    raise SweepFailed("The client was lost before the sweep began.")
                 self._search(executor)
                 if self._config.model_explainability and not self._control.cancelled:
                     self._explain_best(executor)
@@ -132,6 +110,8 @@ class Agent:
         """Run `get_data()` once; all iterations share what it returned."""
         if self._recorder.state.data is not None:
             return
+        from mlflow_automl_remote.automl.data_script import DataOrder, DataSummary, prepare_data
+
         order = DataOrder(
             script=self._workspace / "project" / self._config.data_script,
             task=self._config.task,
@@ -139,7 +119,13 @@ class Agent:
             folder=self._workspace / "data",
         )
         begin = time.monotonic()
-        finished = self._step(executor, prepare_data, order, name="data")
+        finished = self._step(
+            executor,
+            prepare_data,
+            order,
+            name="data",
+            meanwhile=partial(import_module, "mlflow_automl_remote.automl.sweep"),
+        )
         if not isinstance(finished.value, DataSummary):
             raise SweepFailed(f"The data could not be loaded: {finished.reason}")
         summary = finished.value
@@ -155,6 +141,8 @@ class Agent:
         )
 
     def _search(self, executor: Executor) -> None:
+        from mlflow_automl_remote.automl.sweep import Sweep
+
         sweep = Sweep(
             self._config,
             self._workspace / "data",
@@ -169,6 +157,8 @@ class Agent:
 
     def _history(self) -> list[PastIteration]:
         """Tell the engine what an earlier agent has done, and what it left undone."""
+        from mlflow_automl_remote.automl.proposals import PastIteration, Proposal
+
         return [
             PastIteration(
                 proposal=Proposal(
@@ -219,12 +209,14 @@ class Agent:
         *,
         name: str,
         timeout_s: float | None = None,
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> Finished:
         """Run one thing in a process of its own, and wait for it."""
         folder = self._workspace / "work" / name
         ticket = executor.submit(function, argument, output_dir=folder, timeout_s=timeout_s)
         self._control.step_begins(partial(executor.cancel, ticket))
         try:
+            meanwhile()
             return executor.wait_any(tickets=(ticket,))[0]
         finally:
             self._control.step_ends()
@@ -248,7 +240,3 @@ class Agent:
             best_iteration=self._recorder.state.best_iteration,
             files=self._recorder.keep(log, "sweep"),
         )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -103,15 +103,6 @@ def find_parent(run_id: str) -> ParentRun:
     )
 
 
-def close_parent(run_id: str, reason: str) -> None:
-    """End as FAILED the parent run of a sweep that never began, and say why on it."""
-    client = MlflowClient()
-    client.set_tag(run_id, facts.STATUS, "FAILED")
-    client.set_tag(run_id, facts.REASON, reason)
-    client.set_tag(run_id, facts.NOTE, reason)
-    client.set_terminated(run_id, "FAILED")
-
-
 def where_to_look(run_id: str) -> str:
     """Say where a person finds the run: its address in the UI, or how to start one."""
     uri = mlflow.get_tracking_uri()

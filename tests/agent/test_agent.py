@@ -40,6 +40,7 @@ class Workspace:
         config = AutoMLConfig.parse(wanted | settings)
         (path / "settings.json").write_text(config.to_json())
         self.agents: list[subprocess.Popen[bytes]] = []
+        self.request("be" * 8, action="begin")
 
     def start(self) -> subprocess.Popen[bytes]:
         with (self.path / "agent.log").open("ab") as log:
@@ -191,7 +192,9 @@ def test_a_cancelled_sweep_ends_at_once(make: Callable[..., Workspace], when: st
     assert agent.wait(30) == 0
     state = workspace.state()
     assert state.status is SweepStatus.CANCELLED
-    assert [("cancel", "running")] == [(one.action, one.outcome) for one in state.requests]
+    assert [("begin", "running"), ("cancel", "running")] == [
+        (one.action, one.outcome) for one in state.requests
+    ]
     assert not any((workspace.path / "inbox").iterdir())
 
 
@@ -209,6 +212,17 @@ def test_one_iteration_is_cancelled_before_it_begins(make: Callable[..., Workspa
         (one.action, one.iteration, one.outcome) for one in state.requests
     ]
     assert len({one.request_id for one in state.requests}) == len(state.requests)
+
+
+def test_nothing_begins_without_the_clients_word(make: Callable[..., Workspace]) -> None:
+    """An agent gets ready while its client makes the run, and no iteration begins before that."""
+    workspace = make()
+    (workspace.path / "inbox" / f"{'be' * 8}.json").unlink()
+    workspace.start()
+    state = workspace.wait_for(lambda state: state.data is not None)
+    assert state.iterations == {}
+    workspace.request("be" * 8, action="begin")
+    workspace.wait_for(lambda state: len(state.finished) > 0)
 
 
 def test_the_agent_proves_that_it_lives(make: Callable[..., Workspace]) -> None:

@@ -1,0 +1,52 @@
+"""Takes the lock of a workspace, says so, and carries out its sweep."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+from mlflow_automl_remote.agent.lifecycle import AlreadyRunning, alive
+
+_log = logging.getLogger(__name__)
+
+
+def main(workspace: Path) -> int:
+    """Run the sweep of a workspace; return the exit status of the process.
+
+    Everything that happens is in the journal: the status only says whether the agent got to write
+    its last event.
+    """
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    workspace = workspace.resolve()
+    try:
+        with alive(workspace):
+            _run(workspace)
+    except AlreadyRunning as error:
+        _log.error("%s", error)
+        return 3
+    except Exception:  # noqa: BLE001 - the last edge: it must be readable in agent.log
+        _log.exception("The agent ended early.")
+        return 1
+    return 0
+
+
+def _run(workspace: Path) -> None:
+    """Import what runs a sweep only now: whoever started the agent waits for its lock."""
+    from mlflow_automl_remote.agent.recorder import Recorder
+    from mlflow_automl_remote.agent.runner import Agent
+    from mlflow_automl_remote.journal.file import JournalWriter
+
+    os.chdir(workspace / "project")
+    with JournalWriter(workspace / "journal.jsonl", now_ms=_now_ms) as journal:
+        Agent(workspace, Recorder(journal, workspace / "artifacts")).run()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
