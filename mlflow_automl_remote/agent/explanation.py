@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-EXPLANATION_BUDGET_S: Final = 30.0
+EXPLANATION_BUDGET_S: Final = 20.0
 """It stops by itself here and keeps the rows it has; outside the iterations' budget."""
 EXPLANATION_TIMEOUT_S: Final = 120.0
 """An explanation that has not stopped by then is killed, and there is none."""
-N_BACKGROUND: Final = 50
-N_ROWS: Final = 200
+N_BACKGROUND: Final = 30
+N_ROWS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -190,6 +190,9 @@ class Agent:
         finished = self._step(
             executor, explain_model, request, name="explanation", timeout_s=EXPLANATION_TIMEOUT_S
         )
+        log = request.output_dir / "iteration.log"
+        if log.exists():
+            log.rename(log.with_name("explanation.log"))
         files = self._recorder.keep(request.output_dir, "explanation")
         self._recorder.record(
             ExplanationFinished(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
+from mlflow_automl_remote.compute import openmp
 from mlflow_automl_remote.compute.progress import OnProgress, Progress, TransferMeter
 from mlflow_automl_remote.compute.project import COPY_BYTES
 from mlflow_automl_remote.compute.requirements import (
@@ -19,7 +20,7 @@ from mlflow_automl_remote.compute.requirements import (
 from mlflow_automl_remote.errors import CommandFailed, EnvironmentSetupFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mlflow_automl_remote.compute.control import Control
     from mlflow_automl_remote.compute.machine import Machine
@@ -122,6 +123,11 @@ class UvEnvironment:
         self._tell("The environment is ready", 1.0)
         return python
 
+    def variables(self, python: PurePosixPath) -> Mapping[str, str]:
+        """Return what processes of an environment need in theirs, given its interpreter."""
+        place = python.parents[1]
+        return openmp.variables(place) if self._exists(openmp.library(place)) else {}
+
     def _take_lock(self, lock: PurePosixPath) -> None:
         try:
             self._control.request("lock", path=str(lock), wait_s=0)
@@ -164,14 +170,22 @@ class UvEnvironment:
         self._control.request("remove", paths=[str(place.parent / name) for name in old])
 
     def _check(self, python: PurePosixPath, imports: Sequence[str]) -> None:
-        program = "import " + ", ".join(imports)
-        self._run([str(python), "-I", "-c", program], "does not work", lambda line: None)
+        """Import everything, with the system's OpenMP library or the link to another one."""
+        for program in (openmp.LINK_PROGRAM, "import " + ", ".join(imports)):
+            argv = [str(python), "-I", "-c", program]
+            self._run(argv, "does not work", lambda line: None, self.variables(python))
 
     def _uv(self, uv: PurePosixPath, *arguments: str) -> None:
         argv = [str(uv), *arguments, "--no-progress", "--color", "never"]
         self._run(argv, "could not be built", lambda line: self._tell(line))
 
-    def _run(self, argv: Sequence[str], what: str, on_line: Callable[[str], None]) -> None:
+    def _run(
+        self,
+        argv: Sequence[str],
+        what: str,
+        on_line: Callable[[str], None],
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         last: deque[str] = deque(maxlen=LAST_LINES)
 
         def on_frame(frame: dict[str, object]) -> None:
@@ -180,8 +194,9 @@ class UvEnvironment:
             if line.strip():
                 on_line(line.strip())
 
+        env = dict(variables or {})
         reply = self._control.request(
-            "run", on_frame=on_frame, argv=list(argv), env={}, timeout_s=BUILD_S
+            "run", on_frame=on_frame, argv=list(argv), env=env, timeout_s=BUILD_S
         )[0]
         if reply["status"] != 0:
             words = "\n".join(last)

@@ -123,11 +123,14 @@ class Connection:
         with self._control() as control:
             if self.spec.env_manager == "local":
                 python = self.machine.executable
+                variables = {}
             else:
                 builder = UvEnvironment(control, self.machine, self.root, self._on_progress)
-                python = str(builder.ensure(agent_recipe(self.machine)))
+                interpreter = builder.ensure(agent_recipe(self.machine))
+                python = str(interpreter)
+                variables = dict(builder.variables(interpreter))
             package = self._send_package(control)
-        return AgentCommand(python=python, variables={"PYTHONPATH": str(package)})
+        return AgentCommand(python=python, variables={**variables, "PYTHONPATH": str(package)})
 
     def _send_package(self, control: Control) -> PurePosixPath:
         """Put this version of our package on the target unless it is there."""

@@ -65,7 +65,7 @@ def settled(state: SweepState) -> tuple[Iteration, ...]:
 
 def child_name(iteration: Iteration) -> str:
     """Give the name of an iteration's run, which never changes."""
-    return one_line(f"iteration-{iteration.number:03d} {iteration.pipeline}", MAX_NAME)
+    return one_line(f"{iteration.number:03d} {iteration.pipeline}", MAX_NAME)
 
 
 _CHILD_STATUS: Final[Mapping[IterationState, str]] = {

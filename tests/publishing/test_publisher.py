@@ -73,7 +73,7 @@ def test_twenty_iterations_appear_with_params_metrics_and_models_that_predict(
     assert [one.model_id for one in best] == [one.model_id for one in outputs]
     for number, run in children.items():
         assert run.info.status == "FINISHED"
-        assert run.info.run_name.startswith(f"iteration-{int(number):03d} ")
+        assert run.info.run_name.startswith(f"{int(number):03d} ")
         assert run.data.params["model__C"] == str(0.5 + int(number))
         assert len(run.data.params) == 14
         assert {"AUC_weighted", "AUC_weighted_fold", "fit_time_s", "duration_s"} <= set(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 POLL_S = 0.03
 LOG_TAIL_BYTES = 4096
 LOCK_BUSY = (errno.EWOULDBLOCK, errno.EACCES)
+LIBRARY_PATH = "LD_LIBRARY_PATH"
 
 
 def read_text(path: str) -> str:
@@ -157,8 +158,16 @@ def chosen_environment(keep: Iterable[str], extra: dict[str, str]) -> dict[str, 
         for name, value in os.environ.items()
         if name in exact or (families and name.startswith(families))
     }
-    kept.update(extra)
-    return kept
+    return extended(kept, extra)
+
+
+def extended(environment: dict[str, str], extra: dict[str, str]) -> dict[str, str]:
+    """Add `extra`, which wins; but its LD_LIBRARY_PATH goes before what is there already."""
+    result = dict(environment, **extra)
+    paths = [each[LIBRARY_PATH] for each in (extra, environment) if each.get(LIBRARY_PATH)]
+    if paths:
+        result[LIBRARY_PATH] = os.pathsep.join(paths)
+    return result
 
 
 def launch(request: Header) -> Header:

@@ -200,10 +200,9 @@ class Server:
 
     def do_run(self, header: Header, payload: bytes) -> Answer:
         """Run a command, sending each line of its output; its status is negative for a signal."""
-        environment = dict(os.environ, **header["env"])
         self._child = subprocess.Popen(
             header["argv"],
-            env=environment,
+            env=processes.extended(dict(os.environ), header["env"]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,0 +1,35 @@
+"""A terminal, and a container that stands for a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from docker_engine import Vm, engine, ensure_image, running_vm
+from user_terminal import Terminal
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    opened = Terminal(folder)
+    yield opened
+    for process in opened.started:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def container_vm(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Vm]:
+    """A bare machine; its root file system is kept in pytest's cache."""
+    folder = pytestconfig.cache.mkdir("automl-remote-test-vm")
+    with engine() as client:
+        image = ensure_image(client, folder)
+        with running_vm(client, image, tmp_path_factory.mktemp("vm")) as vm:
+            yield vm

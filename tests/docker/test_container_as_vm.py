@@ -1,0 +1,138 @@
+"""The main job against a bare machine: a container with nothing but python3 and openssh-server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlflow
+import pytest
+from docker_engine import ACCOUNT, Vm
+from mlflow.artifacts import download_artifacts
+from sklearn.datasets import load_digits
+from user_terminal import Terminal
+
+pytestmark = pytest.mark.docker
+
+BUILT = ("Making an environment", "Installing")
+"""What the terminal says while it builds an environment, and only then."""
+
+
+def test_the_container_is_as_bare_as_a_new_machine(container_vm: Vm) -> None:
+    """There are Python and sshd, but nothing that would build an environment for us."""
+    status, version = container_vm.sh("python3 --version && test -x /usr/sbin/sshd")
+    assert (status, version.split()[0]) == (0, "Python")
+    for missing in ("pip", "pip3", "uv", "gcc", "cc", "c++", "make", "git", "curl"):
+        assert container_vm.sh(f"command -v {missing}")[0] != 0, missing
+    assert container_vm.sh("python3 -m pip --version")[0] != 0
+    assert container_vm.sh("python3 -m venv /tmp/none")[0] != 0
+    assert container_vm.sh("id -u")[1] != "0"
+
+
+def test_a_sweep_on_a_bare_machine_and_a_second_one_in_its_environment(
+    container_vm: Vm, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first sweep builds the environment; the second finds it there and is faster."""
+    container_vm.empty_home()
+    status, output, first_s = _timed_sweep(terminal, container_vm.config())
+    assert status == 0, output
+    assert all(text in output for text in BUILT), output
+    _check_store(terminal, monkeypatch)
+    _, strangers = container_vm.sh(f"find $HOME -not -user {ACCOUNT}")
+    assert not strangers
+    _, journals = container_vm.sh("find $HOME -name 'journal*'")
+    assert journals
+
+    (tmp_path / "again").mkdir()
+    again = Terminal(tmp_path / "again")
+    status, output, second_s = _timed_sweep(again, container_vm.config())
+    assert status == 0, output
+    assert not any(text in output for text in BUILT), output
+    assert second_s < first_s
+    assert len(again.children(again.parent().info.run_id)) == 4
+
+
+def _timed_sweep(terminal: Terminal, config: Mapping[str, object]) -> tuple[int, str, float]:
+    start = time.monotonic()
+    status, output = terminal.mlflow_run(config=config, iterations=4)
+    return status, output, time.monotonic() - start
+
+
+def _check_store(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that was promised is in the store, and the models work on this machine."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", terminal.tracking_uri)
+    parent = terminal.parent()
+    children = terminal.children(parent.info.run_id)
+    assert [int(run.data.tags["automl_remote.iteration"]) for run in children] == [0, 1, 2, 3]
+    assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
+    X, y = load_digits(return_X_y=True)
+    for child in children:
+        assert child.outputs is not None
+        (output_model,) = child.outputs.model_outputs
+        model = mlflow.pyfunc.load_model(f"models:/{output_model.model_id}")
+        assert (model.predict(X[10:]) == y[10:]).mean() > 0.7
+    best = max(children, key=lambda run: run.data.metrics["AUC_weighted"])
+    assert parent.data.tags["automl_remote.best_run_id"] == best.info.run_id
+    folder = Path(download_artifacts(run_id=best.info.run_id, artifact_path="explanation"))
+    assert "shap_values" in json.loads((folder / "summary.json").read_text())
+    assert (folder / "explanation.html").exists()
+
+
+def test_a_sweep_goes_on_after_the_machine_lost_power(
+    container_vm: Vm, terminal: Terminal
+) -> None:
+    """`resume` after a reboot in mid-sweep ends with every iteration, and each of them once."""
+    argv = terminal.mlflow_run_argv(
+        config=container_vm.config(),
+        iterations=6,
+        max_concurrent_iterations=1,
+        model_explainability="false",
+    )
+    process = terminal.start(*argv)
+    seen = _read_until(process, "\n         1   ")
+    pid = int(seen.partition("as process ")[2].split()[0])
+    assert container_vm.sh(f"stat -c %U /proc/{pid}") == (0, ACCOUNT)
+    container_vm.cut_power()
+    output, _ = process.communicate(timeout=120)
+    run_id = terminal.parent().info.run_id
+    assert process.returncode == 1, output
+    assert f"automl-remote resume {run_id}" in output
+    assert "Traceback" not in output
+    assert terminal.parent().info.status == "RUNNING"
+    before = _starts(terminal, run_id)
+    assert len(before) < 6
+
+    status, output = terminal.automl_remote("resume", run_id)
+    assert status == 0, output
+    assert not any(text in output for text in BUILT), output
+    children = terminal.children(run_id)
+    assert [int(run.data.tags["automl_remote.iteration"]) for run in children] == list(range(6))
+    assert {run.info.status for run in (terminal.parent(), *children)} == {"FINISHED"}
+    assert all(run.outputs and len(run.outputs.model_outputs) == 1 for run in children)
+    after = _starts(terminal, run_id)
+    assert before.items() <= after.items(), "a finished iteration has run again"
+
+
+def _starts(terminal: Terminal, run_id: str) -> dict[str, int]:
+    """Give the run ids of the finished iterations and when they started, in ms."""
+    return {
+        run.info.run_id: run.info.start_time
+        for run in terminal.children(run_id)
+        if run.info.status == "FINISHED"
+    }
+
+
+def _read_until(process: subprocess.Popen[str], text: str) -> str:
+    """Read what a command prints until a text is there."""
+    assert process.stdout is not None
+    seen = ""
+    deadline = time.monotonic() + 120
+    while text not in seen:
+        assert time.monotonic() < deadline, seen
+        line = process.stdout.readline()
+        assert line, seen
+        seen += line
+    return seen

@@ -1,0 +1,304 @@
+"""A container that stands for a bare virtual machine in tests: only python3 and openssh-server.
+
+An engine that answers is used as it is. Where none does, root gets one of its own that is gone at
+the end. The image comes from debootstrap, not from a registry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import docker
+import pytest
+from docker.errors import ImageNotFound
+from sshd import FORWARDED, free_port, make_key
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+IMAGE = "automl-remote-test-vm"
+ACCOUNT = "ada"
+DEFAULT_URL = "unix:///var/run/docker.sock"
+START_S = 30.0
+STOP_S = 30.0
+SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+LEFT_OUT = ("./dev/*", "./var/cache/apt/*", "./var/lib/apt/lists/*", "./usr/share/doc/*")
+"""Not in the image: what the engine makes itself and what no program reads."""
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+BOOT = f"""
+set -e
+if ! id {ACCOUNT} 2>/dev/null; then
+    rm -f /etc/ssh/ssh_host_*_key*
+    ssh-keygen -A
+    mkdir -p /run/sshd
+    useradd --create-home --shell /bin/bash --password '*' {ACCOUNT}
+fi
+exec /usr/sbin/sshd -D -e
+"""
+"""What the container runs: the first time it makes what an installer makes on a machine."""
+
+
+@contextlib.contextmanager
+def engine() -> Iterator[DockerClient]:
+    """Give a Docker engine: the one that answers, or one started for the time being."""
+    url = os.environ.get("DOCKER_HOST", DEFAULT_URL)
+    if not _listens(url):
+        with _own_engine(url) as client:
+            yield client
+    else:
+        with contextlib.closing(docker.from_env()) as client:
+            yield client
+
+
+def _listens(url: str) -> bool:
+    """Tell whether somebody listens; the SDK, asked in vain, would leave a socket open."""
+    if not url.startswith("unix://"):
+        return True
+    with socket.socket(socket.AF_UNIX) as sock:
+        return sock.connect_ex(url.removeprefix("unix://")) == 0
+
+
+@contextlib.contextmanager
+def _own_engine(url: str) -> Iterator[DockerClient]:
+    """Start dockerd with folders of its own and without the usual bridge."""
+    program = shutil.which("dockerd", path=SYSTEM_PATH + ":" + os.environ.get("PATH", ""))
+    if os.getuid() != 0 or program is None:
+        pytest.skip(f"no Docker engine answers at {url}, and only root with dockerd can start one")
+    # A short path, because the engine's sockets are below it and may have 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="dockerd-", dir="/tmp"))
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                program, "--host", f"unix://{folder}/socket", "--bridge", "none",
+                "--data-root", folder / "data", "--exec-root", folder / "exec",
+                "--pidfile", folder / "pid",
+            ],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    try:
+        _wait_until_listens(f"unix://{folder}/socket", process, log)
+        with contextlib.closing(docker.DockerClient(f"unix://{folder}/socket")) as client:
+            yield client
+    finally:
+        _end(process)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_until_listens(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a started engine answers; skip where it cannot run."""
+    deadline = time.monotonic() + START_S
+    while not _listens(url):
+        if process.poll() is not None or time.monotonic() > deadline:
+            last = log.read_text(errors="replace")[-500:]
+            pytest.skip(f"no Docker engine answers, and dockerd does not start here: {last}")
+        time.sleep(0.05)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def ensure_image(client: DockerClient, folder: Path) -> str:
+    """Return the name of the image, made with debootstrap where the engine lacks it.
+
+    Args:
+        client: The engine.
+        folder: Keeps the root file system between sessions, for engines that are not kept.
+    """
+    suite = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    name = f"{IMAGE}:{suite}"
+    try:
+        client.images.get(name)
+    except ImageNotFound:
+        archive = folder / f"{suite}.tar.gz"
+        if not archive.exists():
+            _make_root(suite, archive)
+        client.api.import_image_from_file(str(archive), repository=IMAGE, tag=suite)
+    return name
+
+
+def _make_root(suite: str, archive: Path) -> None:
+    """Install a minimal system of this machine's own suite and pack it."""
+    program = shutil.which("debootstrap", path=SYSTEM_PATH)
+    if os.getuid() != 0 or program is None:
+        pytest.skip(f"the engine has no image {IMAGE}:{suite}, and making it needs root with it")
+    environment = {**os.environ, "PATH": SYSTEM_PATH, "LC_ALL": "C"}
+    with tempfile.TemporaryDirectory(dir=archive.parent) as aside:
+        root, packed = Path(aside, "root"), Path(aside, "root.tar.gz")
+        made = subprocess.run(
+            [
+                program, "--variant=minbase", "--include=python3,openssh-server",
+                suite, root, *_mirrors(suite)[:1],
+            ],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment,
+        )  # fmt: skip
+        if made.returncode != 0:
+            raise RuntimeError(f"debootstrap {suite} failed:\n{made.stdout[-2000:]}{made.stderr}")
+        left_out = [f"--exclude={pattern}" for pattern in LEFT_OUT]
+        subprocess.run(
+            ["tar", "-C", root, "-I", "gzip -1", *left_out, "-cf", packed, "."],
+            check=True,
+            env=environment,
+        )
+        packed.rename(archive)
+
+
+def _mirrors(suite: str) -> list[str]:
+    """Read the package mirrors of this machine; none is left to debootstrap's own choice."""
+    apt = Path("/etc/apt")
+    lists = [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*.list"))]
+    found = []
+    for file in filter(Path.exists, lists):
+        for line in file.read_text().splitlines():
+            kind, _, rest = line.partition(" ")
+            words = rest.rpartition("]")[2].split()
+            if kind == "deb" and words[1:2] == [suite]:
+                found.append(words[0])
+    for file in sorted((apt / "sources.list.d").glob("*.sources")):
+        for paragraph in file.read_text().split("\n\n"):
+            pairs = (line.partition(":") for line in paragraph.splitlines())
+            fields = {key.lower(): value.split() for key, _, value in pairs}
+            if suite in fields.get("suites", []):
+                found += fields.get("uris", [])
+    return [mirror for mirror in found if mirror.startswith(("http://", "https://"))]
+
+
+@dataclass(frozen=True)
+class Vm:
+    """A running container that is reached as a machine is: over SSH, as a normal user."""
+
+    container: Container
+    port: int
+    key_file: Path
+    known_hosts: Path
+
+    def config(self) -> dict[str, object]:
+        """Return a backend config for this machine."""
+        return {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "user": ACCOUNT,
+            "key_file": str(self.key_file),
+            "known_hosts": str(self.known_hosts),
+        }
+
+    def sh(self, command: str, user: str = ACCOUNT) -> tuple[int, str]:
+        """Run a line of shell beside SSH; give its exit status and what it printed."""
+        status, output = self.container.exec_run(
+            ["sh", "-c", command], user=user, workdir="/", environment={"HOME": f"/home/{ACCOUNT}"}
+        )
+        assert isinstance(output, bytes)
+        assert status is not None
+        return status, output.decode(errors="replace").strip()
+
+    def empty_home(self) -> None:
+        """Take away all that earlier tests have left in the account."""
+        status, output = self.sh("find $HOME -mindepth 1 -delete")
+        assert status == 0, output
+
+    def cut_power(self) -> None:
+        """Kill everything at once, and boot again."""
+        self.container.restart(timeout=0)
+        self.wait_until_up()
+
+    def wait_until_up(self) -> None:
+        """Wait for the SSH server itself, not only for the engine's proxy before it."""
+        deadline = time.monotonic() + START_S
+        while not self._answers():
+            assert time.monotonic() < deadline, self.container.logs().decode(errors="replace")
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as sock:
+                return sock.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+
+@contextlib.contextmanager
+def running_vm(client: DockerClient, image: str, folder: Path) -> Iterator[Vm]:
+    """Run a container with a network, a port, a host key and a user's key of its own.
+
+    Args:
+        client: The engine.
+        image: Name of the image.
+        folder: For the user's key and the file that vouches for the host key.
+    """
+    key_file = make_key(folder / "user_key")
+    port = free_port()
+    name = f"{IMAGE}-{port}"
+    network = client.networks.create(name, driver="bridge", labels={IMAGE: ""})
+    try:
+        container = client.containers.create(
+            image,
+            ["sh", "-c", BOOT],
+            name=name,
+            hostname="vm",
+            network=name,
+            ports={"22/tcp": ("127.0.0.1", port)},
+            labels={IMAGE: ""},
+        )
+        try:
+            container.put_archive("/", _pack(_settings(key_file)))
+            container.start()
+            vm = Vm(container, port, key_file, folder / "known_hosts")
+            vm.wait_until_up()
+            _, host_key = vm.sh("cat /etc/ssh/ssh_host_ed25519_key.pub")
+            vm.known_hosts.write_text(f"[127.0.0.1]:{port} {host_key}\n")
+            yield vm
+        finally:
+            container.remove(force=True, v=True)
+    finally:
+        network.remove()
+
+
+def _settings(key_file: Path) -> dict[str, bytes]:
+    """Give the files of the container that its image lacks.
+
+    A machine has the proxies, package index and certificates of its own network. A container on
+    this machine is in this machine's network, so it is told what this machine is told. The image
+    has no certificates at all: without such variables, uv's own are used.
+    """
+    variables = {name: os.environ[name] for name in FORWARDED if name in os.environ}
+    variables.pop("SSL_CERT_DIR", None)
+    files = {"etc/ssh/authorized_keys": key_file.with_suffix(".pub").read_bytes()}
+    if "SSL_CERT_FILE" in variables:
+        files[CERTIFICATES[1:]] = Path(variables["SSL_CERT_FILE"]).read_bytes()
+        variables["SSL_CERT_FILE"] = CERTIFICATES
+    lines = ["AuthorizedKeysFile /etc/ssh/authorized_keys", "UsePAM no"]
+    if variables:
+        pairs = (f'"{name}={value}"' for name, value in variables.items())
+        lines.append(f"SetEnv {' '.join(pairs)}")
+    files["etc/ssh/sshd_config.d/test.conf"] = "".join(f"{line}\n" for line in lines).encode()
+    return files
+
+
+def _pack(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
