@@ -6,6 +6,8 @@ iterations end, so they may be out of order. Below it one line says what is goin
 
 from __future__ import annotations
 
+import atexit
+import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -161,9 +163,11 @@ class SweepView:
 
 
 @contextmanager
-def view(*, to_stderr: bool = False) -> Iterator[SweepView]:
+def view() -> Iterator[SweepView]:
     """Open a view on the terminal, or on whatever the output goes to."""
-    with SweepView(Console(stderr=to_stderr, highlight=False)) as opened:
+    # At exit Python looks for garbage among all that MLflow imported, for most of a second.
+    atexit.register(gc.freeze)
+    with SweepView(Console(highlight=False)) as opened:
         yield opened
 
 

@@ -1,7 +1,7 @@
-"""LightGBM's OpenMP library for machines without one: a link to the one scikit-learn brings along.
+"""LightGBM's OpenMP library for machines without one: a link to the one that scikit-learn has.
 
-LightGBM's wheel wants `libgomp.so.1` of the system. A minimal system, such as Debian's, has it only
-with a compiler, and installing it would need root.
+LightGBM's wheel wants `libgomp.so.1` of the system. A minimal system, such as Debian's, has it
+only with a compiler, and installing it would need root.
 """
 
 from __future__ import annotations
