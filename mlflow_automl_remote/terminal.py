@@ -79,8 +79,14 @@ class SweepView:
         self._headed = False
         self._stage = ""
         self._was_explaining = False
+        self._line: Callable[[], str] = str
         self._live = (
-            Live(console=console, refresh_per_second=_REFRESH_PER_S, transient=True)
+            Live(
+                console=console,
+                refresh_per_second=_REFRESH_PER_S,
+                transient=True,
+                get_renderable=lambda: Text(self._line(), style="dim", no_wrap=True),
+            )
             if console.is_terminal
             else None
         )
@@ -97,7 +103,7 @@ class SweepView:
         trace: TracebackType | None,
     ) -> None:
         if self._live is not None:
-            self._live.update(Text(""), refresh=True)
+            self._show(str)
             self._live.stop()
 
     def say(self, text: str) -> None:
@@ -110,9 +116,9 @@ class SweepView:
         if progress.fraction == 1.0 or (progress.stage != self._stage and not is_transfer):
             self._stage = progress.stage
             self.say(progress.text)
-        elif self._live is not None:
+        else:
             done = "" if progress.fraction is None else f"{progress.fraction:4.0%}  "
-            self._live.update(Text(f"{done}{clean(progress.text)}", style="dim"))
+            self._show(lambda: f"{done}{clean(progress.text)}")
 
     def state(self, state: SweepState) -> None:
         """Show what has ended since the last call, and what is going on."""
@@ -125,8 +131,13 @@ class SweepView:
         if state.explaining is not None and not self._was_explaining:
             self._was_explaining = True
             self.say(f"Explaining the best model (iteration {state.explaining}) with SHAP.")
+        self._show(lambda: self._now(state))
+
+    def _show(self, line: Callable[[], str]) -> None:
+        """Set the live line; it is asked for again at each refresh, since time goes on in it."""
+        self._line = line
         if self._live is not None:
-            self._live.update(Text(self._now(state), style="dim"))
+            self._live.refresh()
 
     def _row(self, iteration: Iteration) -> None:
         if (iteration.number, iteration.attempt) in self._shown:
