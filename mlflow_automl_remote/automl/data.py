@@ -8,68 +8,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast, get_args
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from mlflow_automl_remote.automl.dataset import ColumnSchema as ColumnSchema
+from mlflow_automl_remote.automl.dataset import Dataset as Dataset
+from mlflow_automl_remote.automl.dataset import FloatArray as FloatArray
+from mlflow_automl_remote.automl.dataset import Indices as Indices
+from mlflow_automl_remote.automl.dataset import Labels as Labels
 from mlflow_automl_remote.config import Task
 from mlflow_automl_remote.errors import DataError
-
-FloatArray = NDArray[np.float64]
-Labels = NDArray[np.generic]
 
 KNOWN_KEYS: Final = ("X", "y")
 DIGEST_LENGTH: Final = 32
 _MAX_NAMES_SHOWN: Final = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Dataset:
-    """Features and targets that have passed every check.
-
-    Attributes:
-        X: Features, of shape (n_rows, n_features); finite.
-        y: Targets, of shape (n_rows,): labels as the user gave them, or float64 numbers.
-        feature_names: One name per column, or None when X came without names.
-        task: The kind of problem.
-        digest: 32 hexadecimal digits that change with any value, label or name.
-    """
-
-    X: FloatArray
-    y: Labels
-    feature_names: tuple[str, ...] | None
-    task: Task
-    digest: str
-
-    @property
-    def n_rows(self) -> int:
-        """How many rows there are."""
-        return int(self.X.shape[0])
-
-    @property
-    def n_features(self) -> int:
-        """How many columns X has."""
-        return int(self.X.shape[1])
-
-    @property
-    def classes(self) -> Labels:
-        """The labels that occur, sorted, of shape (n_classes,); classification only."""
-        return cast("Labels", np.unique(self.y))
-
-    @property
-    def smallest_class(self) -> int:
-        """How many rows the rarest class has; classification only."""
-        return int(np.unique(self.y, return_counts=True)[1].min())
-
-    def features(self) -> FloatArray | pd.DataFrame:
-        """Give X as a table with names where names are known, else as the array itself."""
-        if self.feature_names is None:
-            return self.X
-        return pd.DataFrame(self.X, columns=list(self.feature_names))
 
 
 def check(raw: object, task: Task, *, n_folds: int = 2) -> Dataset:
