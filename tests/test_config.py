@@ -119,3 +119,66 @@ def test_a_settings_file_that_cannot_be_read_says_why(
         AutoMLConfig.from_file(file)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"training_data": "a.csv"}, "'training_data' needs 'label_column_name'"),
+        (
+            {"training_data": "a.csv", "label_column_name": "y", "data_script": "get_data.py"},
+            "'data_script' and 'training_data' cannot both be set",
+        ),
+        ({"training_data": "a.xls", "label_column_name": "y"}, ".csv, .csv.gz, .parquet"),
+        ({"label_column_name": "y"}, "'label_column_name' needs 'training_data'"),
+        ({"validation_data": "a.csv"}, "'validation_data' needs 'training_data'"),
+        (
+            {
+                "training_data": "a.csv",
+                "label_column_name": "y",
+                "validation_data": "b.csv",
+                "cv_split_column_names": "fold",
+            },
+            "'validation_data' and 'cv_split_column_names' cannot both be set",
+        ),
+        ({"featurization": {"a": "zip"}}, "kinds number, boolean, category, date, text, drop"),
+        ({"featurization": "{a"}, "a JSON object"),
+        ({"positive_label": 1}, "has no meaning here: metrics are means over the classes"),
+    ],
+)
+def test_settings_about_the_data_name_one_source(
+    settings: dict[str, object], expected: str
+) -> None:
+    """A script or a file, and columns only of a file."""
+    with pytest.raises(ConfigurationError) as caught:
+        AutoMLConfig.parse({"task": "classification", **settings})
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_data_takes_the_place_of_the_script() -> None:
+    """The script's default steps back, and what is sent to the target says the same."""
+    config = AutoMLConfig.parse(
+        {"task": "regression", "training_data": "a.csv", "label_column_name": "y"}
+    )
+    assert config.data_script == ""
+    assert config == AutoMLConfig.from_json(config.to_json())
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (True, "auto"),
+        ("false", "off"),
+        ("off", "off"),
+        ({"zip": "category"}, {"zip": "category"}),
+        ('{"zip": "category"}', {"zip": "category"}),
+    ],
+)
+def test_featurization_is_also_a_switch_under_its_earlier_name(
+    given: object, expected: object
+) -> None:
+    """`preprocess: true` is what the article writes."""
+    for name in ("preprocess", "featurization"):
+        config = AutoMLConfig.parse({"task": "regression", name: given})
+        assert expected == config.featurization

@@ -20,10 +20,6 @@ class Fields(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: Task = Field(description="The kind of problem.")
-    data_script: str = Field(
-        default="get_data.py",
-        description="Python file in the project folder with get_data(); run on the target.",
-    )
     iterations: int = Field(
         default=100,
         ge=1,

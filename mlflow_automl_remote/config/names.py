@@ -55,6 +55,7 @@ RENAMED: Final[Mapping[str, Renamed]] = {
     "validation_data_size": Renamed(name="validation_size"),
     "test_data_size": Renamed(name="test_size"),
     "target_column_name": Renamed(name="label_column_name"),
+    "preprocess": Renamed(name="featurization"),
 }
 
 _FROM_GET_DATA: Final = "data comes from get_data() or from training_data"
@@ -73,6 +74,7 @@ WITHOUT_MEANING: Final[Mapping[str, str]] = {
     "lag_length": "forecasting is not offered",
     "name": "the experiment is named with --experiment-name",
     "num_classes": "classes are counted in the data",
+    "positive_label": "metrics are means over the classes, so none of them depends on it",
     "path": "the project folder is named with --project",
     "run_configuration": "the backend config says where a sweep runs",
     "save_mlflow": "models are always saved in MLflow's format",

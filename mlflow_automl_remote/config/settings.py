@@ -18,6 +18,7 @@ from mlflow_automl_remote.config.catalogue import (
     METRICS,
     MODELS,
 )
+from mlflow_automl_remote.config.data_fields import DataFields
 from mlflow_automl_remote.config.fields import Fields
 from mlflow_automl_remote.errors import ConfigurationError
 
@@ -30,7 +31,7 @@ FEWEST_FOR_ENSEMBLES: Final = 3
 DEFAULT_ENSEMBLE_ITERATIONS: Final = 15
 
 
-class AutoMLConfig(Fields):
+class AutoMLConfig(Fields, DataFields):
     """Every setting of a sweep.
 
     Raises:
@@ -63,14 +64,6 @@ class AutoMLConfig(Fields):
         if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
             return logging.getLevelName(int(value))
         return value.upper() if isinstance(value, str) else value
-
-    @field_validator("data_script")
-    @classmethod
-    def _stays_in_project(cls, value: str) -> str:
-        path = PurePosixPath(value)
-        if path.is_absolute() or ".." in path.parts or path.suffix != ".py":
-            raise ValueError("a .py file inside the project folder, such as 'get_data.py'")
-        return str(path)
 
     @field_validator("debug_log")
     @classmethod
