@@ -35,6 +35,7 @@ from mlflow_automl_remote.journal.events import (
     DataLoaded,
     ExplanationFinished,
     ExplanationStarted,
+    Guardrail,
     SweepFinished,
     SweepResumed,
 )
@@ -129,13 +130,12 @@ class Agent:
         return self._finished(SweepStatus.COMPLETED, "")
 
     def _load_data(self, executor: Executor) -> None:
-        """Run `get_data()` once; all iterations share what it returned."""
+        """Load the data once; all iterations share it."""
         if self._recorder.state.data is not None:
             return
         order = DataOrder(
-            script=self._workspace / "project" / self._config.data_script,
-            task=self._config.task,
-            n_folds=self._config.n_cross_validations,
+            config=self._config,
+            project=self._workspace / "project",
             folder=self._workspace / "data",
         )
         begin = time.monotonic()
@@ -151,6 +151,15 @@ class Agent:
                 digest=summary.digest,
                 feature_names=summary.feature_names,
                 duration_s=time.monotonic() - begin,
+                guardrails=tuple(
+                    Guardrail(
+                        id=finding.id,
+                        column=finding.column,
+                        severity=finding.severity,
+                        text=finding.text,
+                    )
+                    for finding in summary.findings
+                ),
             )
         )
 

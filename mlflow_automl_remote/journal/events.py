@@ -51,8 +51,25 @@ class SweepResumed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Guardrail:
+    """Something about the data that a person should know.
+
+    Attributes:
+        id: What kind of finding it is.
+        column: The column it is about; empty for the whole table.
+        severity: `warning` if scores may not hold on new data, else `info`.
+        text: One line: what was found and what can be done.
+    """
+
+    id: str
+    column: str
+    severity: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataLoaded:
-    """`get_data()` returned data that passed all checks."""
+    """The data was loaded and passed all checks."""
 
     n_rows: int
     n_columns: int
@@ -60,6 +77,7 @@ class DataLoaded:
     digest: str
     duration_s: float
     feature_names: tuple[str, ...] | None = None
+    guardrails: tuple[Guardrail, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
