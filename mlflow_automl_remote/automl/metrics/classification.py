@@ -68,7 +68,7 @@ def _rankings(
     n_rows, n_classes = probabilities.shape
     indicator = np.zeros((n_rows, n_classes), dtype=bool)
     indicator[np.arange(n_rows), codes] = True
-    support = np.bincount(codes, weights=weight, minlength=n_classes)
+    support = cast("FloatArray", np.bincount(codes, weights=weight, minlength=n_classes))
     scored: dict[str, float] = {}
     if only is None or not only.endswith("_micro"):
         areas, precisions = _curves(indicator, probabilities, weight)
@@ -139,7 +139,7 @@ def _confusion(codes: Codes, predicted: Codes, weight: FloatArray, n_classes: in
     cells = np.bincount(
         codes * n_classes + predicted, weights=weight, minlength=n_classes * n_classes
     )
-    return cells.reshape(n_classes, n_classes)
+    return cast("FloatArray", cells.reshape(n_classes, n_classes))
 
 
 def _from_confusion(confusion: FloatArray) -> dict[str, float]:

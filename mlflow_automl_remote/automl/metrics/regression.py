@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import numpy as np
 from scipy.stats import rankdata
@@ -66,7 +65,7 @@ def _mean(values: FloatArray, weight: FloatArray) -> float:
 
 
 def _median(values: FloatArray, weight: FloatArray | None) -> float:
-    """Give the median; with weights, the middle between the two where half the weight is passed."""
+    """Give the median; with weights, the middle of the two where half the weight is passed."""
     if weight is None:
         return float(np.median(values))
     order = np.argsort(values, kind="stable")
@@ -95,4 +94,4 @@ def _share_explained(error: FloatArray, spread: FloatArray, weight: FloatArray) 
 def _correlation(first: FloatArray, second: FloatArray, weight: FloatArray) -> float:
     a, b = first - _mean(first, weight), second - _mean(second, weight)
     scale = math.sqrt(float((weight * a**2).sum() * (weight * b**2).sum()))
-    return cast("float", float((weight * a * b).sum()) / scale) if scale > 0 else math.nan
+    return float((weight * a * b).sum()) / scale if scale > 0 else math.nan
