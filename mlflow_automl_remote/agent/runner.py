@@ -22,12 +22,13 @@ from mlflow_automl_remote.agent.explanation import (
 )
 from mlflow_automl_remote.agent.inbox import Inbox
 from mlflow_automl_remote.agent.lifecycle import AlreadyRunning, alive
+from mlflow_automl_remote.agent.logs import LOG_FORMAT, set_up_logs
 from mlflow_automl_remote.agent.machine import sweep_started
-from mlflow_automl_remote.agent.models import save_model
-from mlflow_automl_remote.agent.recorder import Recorder
+from mlflow_automl_remote.agent.models import load_model, save_model
+from mlflow_automl_remote.agent.recorder import Recorder, folder_of
 from mlflow_automl_remote.automl.data_script import DataOrder, DataSummary, prepare_data
 from mlflow_automl_remote.automl.executor import Executor, Finished
-from mlflow_automl_remote.automl.proposals import PastIteration, Proposal
+from mlflow_automl_remote.automl.proposals import PastIteration, Proposal, Proposer
 from mlflow_automl_remote.automl.sweep import Sweep
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.errors import SweepFailed
@@ -44,6 +45,8 @@ from mlflow_automl_remote.states import SweepStatus
 
 PRELOAD: Final = ("mlflow_automl_remote.agent.preload",)
 
+_PROPOSERS: Final[dict[str, Proposer]] = {"optuna": "optuna", "ensemble": "ensemble"}
+
 _log = logging.getLogger(__name__)
 
 
@@ -53,11 +56,7 @@ def main(workspace: Path) -> int:
     Everything that happens is in the journal: the status only says whether the agent got to write
     its last event.
     """
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
     workspace = workspace.resolve()
     try:
         with alive(workspace):
@@ -86,6 +85,8 @@ class Agent:
         self._recorder = recorder
         self._control = Control(recorder)
         self._config = AutoMLConfig.from_json((workspace / "settings.json").read_bytes())
+        self._ended_by = ""
+        set_up_logs(self._config, workspace)
 
     def run(self) -> None:
         """Run the sweep to its last event; a finished sweep is left as it is."""
@@ -171,10 +172,18 @@ class Agent:
             executor=executor,
             callback=self._recorder,
             save_model=save_model,
+            load_model=load_model,
             history=self._history(),
+            find_output=lambda number: self._workspace / "artifacts" / folder_of(number),
+            spent_s=self._spent_s(),
         )
         self._control.sweep_begins(sweep)
-        sweep.run()
+        self._ended_by = sweep.run().ended_by
+
+    def _spent_s(self) -> float:
+        """Give the seconds since the sweep began; those in which no agent lived count too."""
+        begun_ms = self._recorder.state.started_ms
+        return 0.0 if begun_ms is None else max(0.0, (_now_ms() - begun_ms) / 1000)
 
     def _history(self) -> list[PastIteration]:
         """Tell the engine what an earlier agent has done, and what it left undone."""
@@ -185,7 +194,7 @@ class Agent:
                     scaler=past.scaler,
                     model=past.model,
                     params=past.params,
-                    proposed_by="optuna" if past.proposed_by == "optuna" else "portfolio",
+                    proposed_by=_PROPOSERS.get(past.proposed_by, "portfolio"),
                 ),
                 state=past.state,
                 score=past.score,
@@ -251,9 +260,15 @@ class Agent:
         log.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             shutil.copyfile(self._workspace / "agent.log", log / "agent.log")
+        if self._config.debug_log is not None:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(
+                    self._workspace / self._config.debug_log, log / self._config.debug_log
+                )
         return SweepFinished(
             status=status,
             reason=reason,
+            ended_by=self._ended_by,
             best_iteration=self._recorder.state.best_iteration,
             files=self._recorder.keep(log, "sweep"),
         )

@@ -81,12 +81,40 @@ class DataLoaded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPlanned:
+    """What the sweep will do with this data on this machine.
+
+    Attributes:
+        models: Names of the models that are searched.
+        left_out: Why each of the others is not, by name.
+        ensembles: Kinds of the last iterations.
+        n_places: Iterations at a time.
+        n_threads: Threads of each of them.
+        device: Where boosters that can are fitted: `cpu` or `cuda`.
+        validation: How pipelines are scored, for a person: `5-fold cross-validation`.
+        n_folds: How often each is fitted for that.
+        n_test_rows: Rows that no iteration sees; 0 without `test_size`.
+    """
+
+    models: tuple[str, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    ensembles: tuple[str, ...] = ()
+    n_places: int = 1
+    n_threads: int = 1
+    device: str = "cpu"
+    validation: str = ""
+    n_folds: int = 0
+    n_test_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IterationStarted:
     """A pipeline is being fitted in a process of its own.
 
     Attributes:
+        scaler: Its scaler; empty for an ensemble.
         params: The hyper-parameters proposed, by names such as `model__max_depth`.
-        proposed_by: Which step of the search proposed it: `portfolio` or `optuna`.
+        proposed_by: Which step of the search proposed it: `portfolio`, `optuna` or `ensemble`.
         attempt: Above 1 when an agent died while the iteration ran.
     """
 
@@ -111,6 +139,8 @@ class IterationFinished:
         hyperparameters: All of scaler and model, defaults included.
         fit_s: Seconds spent in fitting, folds and refit together.
         predict_s: Seconds spent in predicting the held-out folds.
+        test_metrics: Of the model on rows that nothing was chosen by (`test_size`), by name; where
+            the score of the best of many iterations is luck, these do not follow.
         files: Everything that the iteration left, its log and its model included.
         model_path: Folder of the model among `files`, or None.
     """
@@ -125,6 +155,7 @@ class IterationFinished:
     hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
     fit_s: float = 0.0
     predict_s: float = 0.0
+    test_metrics: Mapping[str, float | None] = field(default_factory=dict)
     files: tuple[ArtifactFile, ...] = ()
     model_path: str | None = None
 
@@ -163,10 +194,16 @@ class RequestHandled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepFinished:
-    """Last event of a journal."""
+    """Last event of a journal.
+
+    Attributes:
+        reason: Why there is no model; empty when there is one.
+        ended_by: Why the search ended before its last iteration; empty if it did not.
+    """
 
     status: SweepStatus
     reason: str = ""
+    ended_by: str = ""
     best_iteration: int | None = None
     files: tuple[ArtifactFile, ...] = ()
 
@@ -175,6 +212,7 @@ Event: TypeAlias = (
     SweepStarted
     | SweepResumed
     | DataLoaded
+    | SearchPlanned
     | IterationStarted
     | IterationFinished
     | ExplanationStarted
@@ -189,6 +227,7 @@ EVENT_TYPES: Final[Mapping[str, type[Event]]] = {
         SweepStarted,
         SweepResumed,
         DataLoaded,
+        SearchPlanned,
         IterationStarted,
         IterationFinished,
         ExplanationStarted,
