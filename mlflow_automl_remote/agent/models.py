@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mlflow_automl_remote.agent.machine import package_versions
+from mlflow_automl_remote.automl import featurization
 
 if TYPE_CHECKING:
     from mlflow_automl_remote.automl.data import Dataset
@@ -32,15 +33,16 @@ def save_model(pipeline: Any, dataset: Dataset, folder: Path) -> None:
     # The hint to use another format would stand in the log of every iteration; skops cannot hold
     # most trees, and a model of ours is loaded by its user's explicit act only.
     logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)
-    example = dataset.features()[:N_EXAMPLE_ROWS]
-    mlflow.sklearn.save_model(
-        pipeline,
-        str(folder),
-        serialization_format="cloudpickle",
-        pip_requirements=requirements_of(pipeline),
-        signature=infer_signature(example, pipeline.predict(example)),
-        input_example=example,
-    )
+    example = dataset.example(N_EXAMPLE_ROWS)
+    with featurization.by_value():  # a model that preprocesses loads without this package
+        mlflow.sklearn.save_model(
+            pipeline,
+            str(folder),
+            serialization_format="cloudpickle",
+            pip_requirements=requirements_of(pipeline),
+            signature=infer_signature(example, pipeline.predict(example)),
+            input_example=example,
+        )
 
 
 def requirements_of(pipeline: Any) -> list[str]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import cloudpickle
 import numpy as np
 
 from mlflow_automl_remote.automl.dataset import ColumnSchema, Dataset
+from mlflow_automl_remote.automl.featurization import blocks, categories, preprocessor, values
 from mlflow_automl_remote.automl.featurization.preprocessor import (
     MAX_ONE_HOT,
     Kind,
@@ -100,6 +103,22 @@ def raw_column_of(fitted: TablePreprocessor) -> list[int]:
     """Give, for each number that comes out, the position of the column of X that it comes from."""
     position = {name: at for at, (name, _) in enumerate(fitted.columns)}
     return [position[source] for block in fitted.blocks_ for source in block.sources]
+
+
+@contextmanager
+def by_value() -> Iterator[None]:
+    """Let cloudpickle write our steps with their code, so that loading them needs no code of ours.
+
+    For as long as the context lasts.
+    """
+    modules = (preprocessor, blocks, categories, values)
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
 def _gaps(X: np.ndarray) -> bool:
