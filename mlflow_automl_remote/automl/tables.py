@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,27 +63,30 @@ def read_table(path: Path, setting: str) -> pd.DataFrame:
     try:
         if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path, engine="pyarrow")
-        separator = _check_header(path)
+        return _read_csv(path, _check_header(path))
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"The file '{path}' is not UTF-8 ({error.reason} at byte {error.start}); convert it."
+        ) from error
+    except (ValueError, OSError, EOFError, pd.errors.ParserWarning) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"The file '{path}' of '{setting}' cannot be read: {reason}.") from error
+
+
+def _read_csv(path: Path, separator: str) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        # Rows longer than the header: pandas would cut them off.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
         return pd.read_csv(
             path,
             sep=separator,
+            index_col=False,
             keep_default_na=False,
             na_values=[""],
             low_memory=False,
             encoding="utf-8-sig",
             skipinitialspace=True,
         )
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"The file '{path}' is not UTF-8 ({error.reason} at byte {error.start}); convert it."
-        ) from error
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-    ) as error:  # pandas' and pyarrow's errors are ValueErrors
-        reason = " ".join(str(error).split())
-        raise DataError(f"The file '{path}' of '{setting}' cannot be read: {reason}.") from error
 
 
 def _check_header(path: Path) -> str:
