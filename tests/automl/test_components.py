@@ -237,8 +237,6 @@ def test_a_booster_is_stopped_early_on_rows_that_do_not_score_and_keeps_its_roun
     assert 1 <= scored.rounds < 100
     if task == "classification":
         assert 0.45 < scored.metrics["AUC_weighted"] < 0.55
-    final = evaluation.refit(
-        evaluation.with_rounds(pipeline, stopping, scored.rounds), dataset
-    )
+    final = evaluation.refit(evaluation.with_rounds(pipeline, stopping, scored.rounds), dataset)
     assert scored.rounds in pipelines.hyperparameters(final).values()
     assert evaluation.predict(final, X[:3], dataset).shape[0] == 3

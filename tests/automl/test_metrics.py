@@ -183,9 +183,7 @@ def test_weighted_classification_metrics_equal_those_of_scikit_learn(
     expected = {
         "accuracy": sk.accuracy_score(y, predicted, sample_weight=w),
         "log_loss": sk.log_loss(y, p, labels=classes, sample_weight=w),
-        "AUC_macro": np.mean(
-            [sk.roc_auc_score(y == c, p[:, c], sample_weight=w) for c in here]
-        ),
+        "AUC_macro": np.mean([sk.roc_auc_score(y == c, p[:, c], sample_weight=w) for c in here]),
         "average_precision_score_weighted": np.average(
             [sk.average_precision_score(y == c, p[:, c], sample_weight=w) for c in here],
             weights=[w[y == c].sum() for c in here],

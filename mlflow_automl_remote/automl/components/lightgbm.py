@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -52,24 +52,18 @@ def _build(kind: Callable[..., Estimator]) -> Build:
     return build
 
 
-# LightGBM renamed `eval_set`, and warns of the old name, in a minor version.
-_HAS_EVAL_X: Final = "eval_X" in inspect.signature(LGBMClassifier.fit).parameters
-
-
 def _fit_stopping_early(model: Any, fit: Part, stop: Part) -> int:
-    watched = (
-        {"eval_X": (stop.X,), "eval_y": (stop.y,)}
-        if _HAS_EVAL_X
-        else {"eval_set": [(stop.X, stop.y)]}
-    )
-    model.fit(
-        fit.X,
-        fit.y,
-        sample_weight=fit.weight,
-        **watched,
-        eval_sample_weight=None if stop.weight is None else [stop.weight],
-        callbacks=[early_stopping(PATIENCE_ROUNDS, verbose=False)],
-    )
+    with warnings.catch_warnings():
+        # Since 4.7 it is called `eval_X` and `eval_y`; but text labels work with `eval_set` only.
+        warnings.filterwarnings("ignore", "The argument 'eval_set' is deprecated")
+        model.fit(
+            fit.X,
+            fit.y,
+            sample_weight=fit.weight,
+            eval_set=[(stop.X, stop.y)],
+            eval_sample_weight=None if stop.weight is None else [stop.weight],
+            callbacks=[early_stopping(PATIENCE_ROUNDS, verbose=False)],
+        )
     return int(model.best_iteration_)
 
 

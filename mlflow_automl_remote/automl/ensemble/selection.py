@@ -36,7 +36,7 @@ def select(predictions: FloatArray, score: Score) -> FloatArray:
     """
     counts = np.zeros(len(predictions))
     total = np.zeros(predictions.shape[1:])
-    best, best_counts, best_at = -np.inf, counts, 0
+    best, best_counts, best_at = -np.inf, counts.copy(), 0
     for n_chosen in range(1, MAX_ROUNDS + 1):
         scores = [_defined(score((total + one) / n_chosen)) for one in predictions]
         chosen = int(np.argmax(scores))
