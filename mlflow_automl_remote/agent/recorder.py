@@ -100,6 +100,7 @@ class Recorder:
                 hyperparameters=outcome.hyperparameters,
                 fit_s=outcome.fit_s,
                 predict_s=outcome.predict_s,
+                standard_error=_number(outcome.standard_error),
                 test_metrics=_numbers(outcome.test_metrics),
                 files=files,
                 model_path=f"{name}/model" if has_model else None,

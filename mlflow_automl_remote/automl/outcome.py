@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ class Outcome:
             members and their weights.
         fit_s: Seconds of all fits: the folds and the one on all rows.
         predict_s: Seconds of the predictions of all folds.
+        standard_error: Of the primary metric's mean over the folds; NaN for a single fold.
         test_metrics: On the rows of `test_size`, by name; empty without them.
         started_at_ms: Milliseconds since 1970.
         ended_at_ms: Milliseconds since 1970.
@@ -44,6 +46,7 @@ class Outcome:
     hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
     fit_s: float = 0.0
     predict_s: float = 0.0
+    standard_error: float = math.nan
     test_metrics: Mapping[str, float] = field(default_factory=dict)
     started_at_ms: int
     ended_at_ms: int

@@ -184,6 +184,12 @@ def _own_folds(dataset: Dataset, config: AutoMLConfig) -> tuple[Fold, ...] | Non
                     f"Fold {number} of 'cv_splits_indices' must hold rows from 0 to "
                     f"{dataset.n_rows - 1}, at least one to fit on and one to score."
                 )
+        both = np.intersect1d(*fold)
+        if len(both):
+            raise DataError(
+                f"Fold {number} of 'cv_splits_indices' fits on row {both[0]} and scores it too; a "
+                "row can do only one."
+            )
     return folds
 
 

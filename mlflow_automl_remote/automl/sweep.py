@@ -23,6 +23,7 @@ from mlflow_automl_remote.automl.iteration import (
     SaveModel,
     run_iteration,
 )
+from mlflow_automl_remote.automl.metrics import standard_error
 from mlflow_automl_remote.automl.outcome import (
     Outcome,
     Silent,
@@ -275,6 +276,9 @@ class Sweep:
             hyperparameters=result.hyperparameters if result else {},
             fit_s=result.fit_s if result else 0.0,
             predict_s=result.predict_s if result else 0.0,
+            standard_error=standard_error(
+                result.fold_metrics[self._config.primary_metric] if result else []
+            ),
             test_metrics=result.test_metrics if result else {},
             started_at_ms=finished.started_at_ms,
             ended_at_ms=finished.ended_at_ms,

@@ -139,6 +139,8 @@ class IterationFinished:
         hyperparameters: All of scaler and model, defaults included.
         fit_s: Seconds spent in fitting, folds and refit together.
         predict_s: Seconds spent in predicting the held-out folds.
+        standard_error: Of the primary metric's mean over the folds, or None; a lower bound,
+            because the folds share most of the rows that they are fitted on.
         test_metrics: Of the model on rows that nothing was chosen by (`test_size`), by name; where
             the score of the best of many iterations is luck, these do not follow.
         files: Everything that the iteration left, its log and its model included.
@@ -155,6 +157,7 @@ class IterationFinished:
     hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
     fit_s: float = 0.0
     predict_s: float = 0.0
+    standard_error: float | None = None
     test_metrics: Mapping[str, float | None] = field(default_factory=dict)
     files: tuple[ArtifactFile, ...] = ()
     model_path: str | None = None

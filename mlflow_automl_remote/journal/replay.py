@@ -51,6 +51,7 @@ class Iteration:
     hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
     fit_s: float = 0.0
     predict_s: float = 0.0
+    standard_error: float | None = None
     test_metrics: Mapping[str, float | None] = field(default_factory=dict)
     files: tuple[ArtifactFile, ...] = ()
     model_path: str | None = None
@@ -178,6 +179,7 @@ def _iteration_finished(state: SweepState, event: IterationFinished, _: int) -> 
         hyperparameters=event.hyperparameters,
         fit_s=event.fit_s,
         predict_s=event.predict_s,
+        standard_error=event.standard_error,
         test_metrics=event.test_metrics,
         files=event.files,
         model_path=event.model_path,

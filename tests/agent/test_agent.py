@@ -95,6 +95,8 @@ def test_a_sweep_is_recorded_whole(make: Callable[..., Workspace]) -> None:
         assert iteration.state is IterationState.COMPLETED
         assert iteration.score == iteration.metrics["accuracy"]
         assert len(iteration.fold_metrics["accuracy"]) == 10
+        assert iteration.standard_error is not None
+        assert 0 <= iteration.standard_error < 0.1
         assert len(iteration.hyperparameters) > 2
         assert iteration.model_path == f"iterations/{iteration.number:03d}/model"
         assert any(file.path.endswith("iteration.log") for file in iteration.files)

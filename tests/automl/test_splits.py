@@ -79,6 +79,8 @@ def test_own_folds_come_from_the_settings_or_the_data_and_are_checked() -> None:
     assert splits.folds[0][1].tolist() == [4, 5]
     with pytest.raises(DataError, match="rows from 0 to 9"):
         _splits(dataset, cv_splits_indices=[[[0, 1], [10]]])
+    with pytest.raises(DataError, match="fits on row 1 and scores it too"):
+        _splits(dataset, cv_splits_indices=[[[0, 1], [1]]])
     given = _dataset(10, cv_splits_indices=[[np.arange(6), np.arange(6, 10)]])
     assert _splits(given).description == "1 own folds"
     with pytest.raises(DataError, match="one way to split"):
