@@ -33,7 +33,8 @@ class ColumnSchema:
         name: As the user gave it, or `x3` for the column 3 of an array.
         kind: How it is read: numbers, true or false, categories, points in time, free text.
         n_missing: Rows without a value.
-        n_unique: Different values, missing ones not counted.
+        n_unique: Different values, missing ones not counted; of numbers in large tables, those in
+            a sample.
         dropped_reason: Why no model sees it; None if models see it.
     """
 

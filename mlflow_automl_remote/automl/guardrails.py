@@ -25,6 +25,7 @@ LEAK_SHARE: Final = 0.98
 """So much of the error that one column takes away by itself is too good to be true."""
 MIN_ROWS: Final = 60  # fewer rows than that fall into a pattern by chance
 RARE_SHARE: Final = 0.02
+RARE_AMONG_CLASSES: Final = 0.2  # of the mean class: with many classes each of them is small
 HIGH_CARDINALITY: Final = 100
 _MAX_DUPLICATES: Final = 10
 
@@ -82,7 +83,7 @@ def _labels(checked: Checked) -> Iterator[Finding]:
             yield _warning("task_does_not_fit", "", text)
         return
     rarest = counts.argmin()
-    if counts[rarest] < RARE_SHARE * len(y):
+    if counts[rarest] < min(RARE_SHARE * len(y), RARE_AMONG_CLASSES * counts.mean()):
         text = (
             f"Class {classes[rarest]} has {counts[rarest]} of {len(y)} rows; prefer a metric such "
             "as AUC_weighted or norm_macro_recall to accuracy."

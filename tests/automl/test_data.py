@@ -407,3 +407,12 @@ def test_a_validation_set_is_stored_as_the_training_set_is(tmp_path: Path) -> No
     assert opened.y_valid is not None
     assert opened.y_valid.tolist() == LABELS[:4]
     assert opened.sample_weight_valid is not None
+
+
+def test_categories_that_no_row_has_do_not_count() -> None:
+    """A category type may list more than there is."""
+    town = pd.Categorical(["a"] * 12, categories=["a", "b", "c"])
+    X = pd.DataFrame({"town": town, "n": np.arange(12)})
+    checked = data.check({"X": X, "y": Y}, "classification")
+    assert [column.n_unique for column in checked.columns] == [1, 12]
+    assert checked.feature_names == ("n",)

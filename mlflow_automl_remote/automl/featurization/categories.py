@@ -200,16 +200,15 @@ def _means(sums: FloatArray, counts: FloatArray, prior: FloatArray) -> FloatArra
 
 
 def _cross_fitted(
-    codes: NDArray[np.intp], targets: FloatArray, n_codes: int, parts: NDArray[np.int_]
+    codes: NDArray[np.intp], targets: FloatArray, n_codes: int, parts: NDArray[np.intp]
 ) -> FloatArray:
     """Encode each part of the rows by the targets of the others, of shape (n_rows, n_means)."""
-    sums, counts = _sums(codes, targets, n_codes)
-    encoded = np.empty_like(targets)
-    for part in np.unique(parts):
-        own = parts == part
-        others = targets if own.all() else targets[~own]
-        own_sums, own_counts = _sums(codes[own], targets[own], n_codes)
-        encoded[own] = _means(sums - own_sums, counts - own_counts, others.mean(axis=0))[
-            codes[own]
-        ]
-    return encoded
+    places = parts * n_codes + codes  # one for each category in each part
+    sums, counts = _sums(places, targets, N_CROSS_FIT * n_codes)
+    sums = sums.reshape(N_CROSS_FIT, n_codes, -1)
+    counts = counts.reshape(N_CROSS_FIT, n_codes, 1)
+    others, n_others = sums.sum(axis=0) - sums, counts.sum(axis=0) - counts
+    n_rows = np.maximum(n_others.sum(axis=1, keepdims=True), 1)
+    prior = others.sum(axis=1, keepdims=True) / n_rows
+    means: FloatArray = _means(others, n_others, prior).reshape(N_CROSS_FIT * n_codes, -1)
+    return means[places]

@@ -87,14 +87,15 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         columns, y = self._columns(X), np.asarray(y)
         n_classes = len(np.unique(y)) if self.task == "classification" else 0
         self.blocks_ = self._blocks(n_classes)
-        parts = [block.fit_transform(columns, y) for block in self.blocks_]
+        parts = [self._typed(block.fit_transform(columns, y)) for block in self.blocks_]
         self.categorical_features_ = self._positions()
         return self._joined(parts, len(X))
 
     def transform(self, X: Any) -> Any:
         """Give rows as numbers."""
         columns = self._columns(X)
-        return self._joined([block.transform(columns) for block in self.blocks_], len(X))
+        parts = [self._typed(block.transform(columns)) for block in self.blocks_]
+        return self._joined(parts, len(X))
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Give the name of each number that comes out."""
@@ -141,18 +142,22 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             )
         return {name: pd.Series(array[:, at]) for at, name in enumerate(names)}
 
+    def _typed(self, part: FloatArray) -> NDArray[Any]:
+        """Give what a block made in the output's type at once: it may be half the memory."""
+        return part.astype(self.dtype, copy=False)
+
     def _positions(self) -> list[int]:
         flags = [block.is_category for block in self.blocks_ for _ in block.names]
         return [at for at, flag in enumerate(flags) if flag]
 
-    def _joined(self, parts: list[FloatArray], n_rows: int) -> Any:
+    def _joined(self, parts: list[NDArray[Any]], n_rows: int) -> Any:
         if self.mode == "native":
             return self._framed(parts, n_rows)
         if not parts:
             return np.zeros((n_rows, 0), dtype=self.dtype)
-        return np.concatenate(parts, axis=1, dtype=self.dtype, casting="same_kind")
+        return np.concatenate(parts, axis=1)
 
-    def _framed(self, parts: list[FloatArray], n_rows: int) -> pd.DataFrame:
+    def _framed(self, parts: list[NDArray[Any]], n_rows: int) -> pd.DataFrame:
         names = iter(_unique([_safe(name) for name in self.get_feature_names_out()]))
         columns: dict[str, Any] = {}
         for block, part in zip(self.blocks_, parts, strict=True):
@@ -162,7 +167,7 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                     codes = pd.RangeIndex(block.levels[name].n_codes)
                     columns[next(names)] = pd.Categorical.from_codes(values, codes)
                 else:
-                    columns[next(names)] = part[:, at].astype(self.dtype, copy=False)
+                    columns[next(names)] = part[:, at]
         return pd.DataFrame(columns, index=range(n_rows), copy=False)
 
 
