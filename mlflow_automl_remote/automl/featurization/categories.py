@@ -210,5 +210,6 @@ def _cross_fitted(
     others, n_others = sums.sum(axis=0) - sums, counts.sum(axis=0) - counts
     n_rows = np.maximum(n_others.sum(axis=1, keepdims=True), 1)
     prior = others.sum(axis=1, keepdims=True) / n_rows
-    means: FloatArray = _means(others, n_others, prior).reshape(N_CROSS_FIT * n_codes, -1)
-    return means[places]
+    means = _means(others, n_others, prior).reshape(N_CROSS_FIT * n_codes, -1)
+    encoded: FloatArray = means[places]
+    return encoded
