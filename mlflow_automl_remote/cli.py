@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -50,6 +51,16 @@ def _settings_help() -> str:
     return "\b\nSettings, which win over the settings file:\n" + "\n".join(rows)
 
 
+def _given(options: Mapping[str, str | None]) -> list[str]:
+    """Give the options of a command that are there as words again."""
+    return [
+        word
+        for name, value in options.items()
+        if value is not None
+        for word in (f"--{name}", value)
+    ]
+
+
 @main.command(
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     epilog=_settings_help(),
@@ -70,13 +81,7 @@ def sweep(context: click.Context, /, no_follow: bool, **options: str | None) -> 
     from mlflow_automl_remote import compute, sweep_run, terminal
 
     with _clean_errors():
-        given = [
-            word
-            for name, value in options.items()
-            if value is not None
-            for word in (f"--{name}", value)
-        ]
-        asked = arguments.parse_arguments([*given, *context.args])
+        asked = arguments.parse_arguments([*_given(options), *context.args])
         settings = asked.config()
         target = compute.parse_target(arguments.read_backend_config(asked.backend_config))
         with terminal.view() as view:
@@ -97,6 +102,28 @@ def _open_run(asked: arguments.SweepArguments) -> str:
     from mlflow_automl_remote.publishing import parent_run  # with MLflow, which takes seconds
 
     return parent_run.open_parent(experiment_name=asked.experiment_name, run_name=asked.run_name)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.option("--settings", help="Settings file.  [default: automl.yaml]")
+@click.option("--project", help="Project folder.  [default: that of the settings file]")
+@click.pass_context
+def check(context: click.Context, /, **options: str | None) -> None:
+    """Load the data on this machine and say what a sweep would make of it, without a sweep.
+
+    Other options are settings, as for `sweep`.
+    """
+    from mlflow_automl_remote import terminal
+    from mlflow_automl_remote.automl import data_script
+
+    with _clean_errors():
+        asked = arguments.parse_arguments([*_given(options), *context.args])
+        settings = asked.config()
+        project = asked.project_dir
+        with contextlib.chdir(project):  # as on a target
+            summary = data_script.summarize(data_script.load_data(settings, project))
+        for line in terminal.data_lines(summary):
+            click.echo(terminal.clean(line))
 
 
 @main.command()

@@ -15,13 +15,13 @@ class IterationState(StrEnum):
     FAILED = "FAILED"
     """The pipeline raised; the reason is the exception."""
     TIMED_OUT = "TIMED_OUT"
-    """Killed at `iteration_timeout_minutes`: not an error of the pipeline."""
+    """Killed at its own time limit or at that of the sweep: not an error of the pipeline."""
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
-    """It asked for more memory than there was, and raised or was killed for it."""
+    """It asked for more memory than there was or `mem_in_mb` allows, and was ended for it."""
     CRASHED = "CRASHED"
     """Its process ended without an answer: a signal, or an exit in native code."""
     CANCELLED = "CANCELLED"
-    """A person asked for it."""
+    """A person asked for it, or another iteration had reached `experiment_exit_score`."""
 
     @property
     def is_finished(self) -> bool:

@@ -28,13 +28,23 @@ def explain_model(request: ExplanationRequest) -> str:
     """Write an explanation into `request.output_dir`; return the name of the explainer.
 
     Runs in a child process, which alone reads the model and imports what explains it.
+
+    Raises:
+        DataError: The data is no array of numbers.
     """
     import mlflow.sklearn
+    import numpy as np
 
     from mlflow_automl_remote import explain
     from mlflow_automl_remote.automl.data import open_dataset
+    from mlflow_automl_remote.errors import DataError
 
     dataset = open_dataset(request.data_dir)
+    if not isinstance(dataset.X, np.ndarray):
+        raise DataError(
+            "Only models of numbers are explained. This data has categories, dates or text, or is "
+            "sparse; to explain a model of it, turn its columns into numbers in get_data()."
+        )
     pipeline = mlflow.sklearn.load_model(str(request.model_path))
     classified = dataset.task == "classification"
     class_names = [str(label) for label in pipeline.classes_] if classified else None

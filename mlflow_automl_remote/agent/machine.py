@@ -13,6 +13,7 @@ from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.journal.events import SweepStarted
 
 RECORDED_PACKAGES: Final = (
+    "catboost",
     "cloudpickle",
     "lightgbm",
     "mlflow-skinny",

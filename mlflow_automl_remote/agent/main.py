@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from mlflow_automl_remote.agent.lifecycle import AlreadyRunning, alive
+from mlflow_automl_remote.agent.logs import LOG_FORMAT
 
 _log = logging.getLogger(__name__)
 
@@ -19,11 +20,7 @@ def main(workspace: Path) -> int:
     Everything that happens is in the journal: the status only says whether the agent got to write
     its last event.
     """
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
     workspace = workspace.resolve()
     try:
         with alive(workspace):

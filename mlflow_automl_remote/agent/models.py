@@ -7,13 +7,18 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from mlflow_automl_remote.agent.machine import package_versions
+from mlflow_automl_remote.automl import featurization
 
 if TYPE_CHECKING:
     from mlflow_automl_remote.automl.data import Dataset
 
 N_EXAMPLE_ROWS: Final = 5
-_NEEDED_BY: Final = {"lightgbm": "lightgbm", "xgboost": "xgboost"}
+_BOOSTERS: Final = ("catboost", "lightgbm", "xgboost")
+_PARTS: Final = ("estimators_", "final_estimator_", "estimator", "steps")
+"""Attributes in which fitted models of scikit-learn keep others."""
 
 
 def save_model(pipeline: Any, dataset: Dataset, folder: Path) -> None:
@@ -28,33 +33,48 @@ def save_model(pipeline: Any, dataset: Dataset, folder: Path) -> None:
     # The hint to use another format would stand in the log of every iteration; skops cannot hold
     # most trees, and a model of ours is loaded by its user's explicit act only.
     logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)
-    example = dataset.features()[:N_EXAMPLE_ROWS]
-    mlflow.sklearn.save_model(
-        pipeline,
-        str(folder),
-        serialization_format="cloudpickle",
-        pip_requirements=requirements_of(pipeline),
-        signature=infer_signature(example, pipeline.predict(example)),
-        input_example=example,
-    )
+    example = dataset.example(N_EXAMPLE_ROWS)
+    with featurization.by_value():  # a model that preprocesses loads without this package
+        mlflow.sklearn.save_model(
+            pipeline,
+            str(folder),
+            serialization_format="cloudpickle",
+            pip_requirements=requirements_of(pipeline),
+            signature=infer_signature(example, pipeline.predict(example)),
+            input_example=example,
+        )
 
 
 def requirements_of(pipeline: Any) -> list[str]:
     """Pin what a pipeline needs to be loaded: versions of this environment."""
     needed = ["cloudpickle", "numpy", "pandas", "scikit-learn", "scipy"]
-    library = type(pipeline[-1]).__module__.partition(".")[0]
-    if library in _NEEDED_BY:
-        needed.append(_NEEDED_BY[library])
+    needed += [name for name in _BOOSTERS if name in _libraries_of(pipeline)]
     versions = package_versions()
     # The same library without its GPU parts has a name of its own on the index.
     versions.setdefault("xgboost", versions.get("xgboost-cpu", ""))
     return [f"{name}=={versions[name]}" for name in sorted(needed)]
 
 
+def load_model(folder: Path) -> Any:
+    """Read the pipeline that `save_model` wrote; called in the process of an ensemble."""
+    import mlflow.sklearn
+
+    return mlflow.sklearn.load_model(str(folder))
+
+
+def _libraries_of(part: Any) -> set[str]:
+    """Name the libraries of a model and of all models in it."""
+    if isinstance(part, list | tuple | np.ndarray):
+        return set().union(*map(_libraries_of, part))
+    if isinstance(part, str | type(None)):
+        return set()
+    inside = (getattr(part, name) for name in _PARTS if hasattr(part, name))
+    return {type(part).__module__.partition(".")[0]}.union(*map(_libraries_of, inside))
+
+
 def warm_up() -> None:
     """Save a model once, so that processes forked from this one find all of MLflow imported."""
     import mlflow.sklearn
-    import numpy as np
     from mlflow.models import infer_signature
     from sklearn.dummy import DummyClassifier
 

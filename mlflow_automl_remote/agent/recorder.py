@@ -16,12 +16,14 @@ from mlflow_automl_remote.journal.events import (
     Event,
     IterationFinished,
     IterationStarted,
+    SearchPlanned,
 )
 from mlflow_automl_remote.journal.replay import SweepState, replay
 
 if TYPE_CHECKING:
+    from mlflow_automl_remote.automl.outcome import Outcome
+    from mlflow_automl_remote.automl.plan import SearchPlan
     from mlflow_automl_remote.automl.proposals import Proposal
-    from mlflow_automl_remote.automl.sweep import Outcome
     from mlflow_automl_remote.journal.file import JournalWriter
 
 _CHUNK_BYTES: Final = 1 << 20
@@ -48,6 +50,22 @@ class Recorder:
         with self._lock:
             self.state = replay([self._journal.append(event)], self.state)
 
+    def on_plan(self, plan: SearchPlan) -> None:
+        """Record what the search will do."""
+        self.record(
+            SearchPlanned(
+                models=plan.models,
+                left_out=plan.left_out,
+                ensembles=plan.ensembles,
+                n_places=plan.n_places,
+                n_threads=plan.n_threads,
+                device=plan.device,
+                validation=plan.validation,
+                n_folds=plan.n_folds,
+                n_test_rows=plan.n_test_rows,
+            )
+        )
+
     def on_iteration_start(self, proposal: Proposal) -> None:
         """Record that an iteration has begun."""
         known = self.state.iterations.get(proposal.number)
@@ -64,7 +82,7 @@ class Recorder:
 
     def on_iteration_end(self, outcome: Outcome) -> None:
         """Record how an iteration ended, after all that it left is in its place."""
-        name = f"iterations/{outcome.proposal.number:03d}"
+        name = folder_of(outcome.proposal.number)
         files = self.keep(outcome.output_dir, name)
         has_model = any(file.path == f"{name}/model/MLmodel" for file in files)
         self.record(
@@ -82,6 +100,8 @@ class Recorder:
                 hyperparameters=outcome.hyperparameters,
                 fit_s=outcome.fit_s,
                 predict_s=outcome.predict_s,
+                standard_error=_number(outcome.standard_error),
+                test_metrics=_numbers(outcome.test_metrics),
                 files=files,
                 model_path=f"{name}/model" if has_model else None,
             )
@@ -99,6 +119,11 @@ class Recorder:
         folder.replace(place)
         _sync(place.parent)
         return found
+
+
+def folder_of(iteration: int) -> str:
+    """Name the folder of an iteration among the artifacts."""
+    return f"iterations/{iteration:03d}"
 
 
 def _files(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -23,9 +23,10 @@ from mlflow_automl_remote.agent.explanation import (
     explain_model,
 )
 from mlflow_automl_remote.agent.inbox import Inbox
+from mlflow_automl_remote.agent.logs import set_up_logs
 from mlflow_automl_remote.agent.machine import sweep_started
-from mlflow_automl_remote.agent.models import save_model
-from mlflow_automl_remote.agent.recorder import Recorder
+from mlflow_automl_remote.agent.models import load_model, save_model
+from mlflow_automl_remote.agent.recorder import Recorder, folder_of
 from mlflow_automl_remote.automl.executor import Executor, Finished
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.errors import SweepFailed
@@ -33,17 +34,20 @@ from mlflow_automl_remote.journal.events import (
     DataLoaded,
     ExplanationFinished,
     ExplanationStarted,
+    Guardrail,
     SweepFinished,
     SweepResumed,
 )
 from mlflow_automl_remote.states import SweepStatus
 
 if TYPE_CHECKING:
-    from mlflow_automl_remote.automl.proposals import PastIteration
+    from mlflow_automl_remote.automl.proposals import PastIteration, Proposer
 
 PRELOAD: Final = ("mlflow_automl_remote.agent.preload",)
 BEGIN_LIMIT_S: Final = 600.0
 """How long an agent that is ready waits for its client's word."""
+
+_PROPOSERS: Final[Mapping[str, Proposer]] = {"optuna": "optuna", "ensemble": "ensemble"}
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +65,8 @@ class Agent:
         self._recorder = recorder
         self._control = Control(recorder)
         self._config = AutoMLConfig.from_json((workspace / "settings.json").read_bytes())
+        self._ended_by = ""
+        set_up_logs(self._config, workspace)
 
     def run(self) -> None:
         """Run the sweep to its last event; a finished sweep is left as it is."""
@@ -107,15 +113,14 @@ class Agent:
         return self._finished(SweepStatus.COMPLETED, "")
 
     def _load_data(self, executor: Executor) -> None:
-        """Run `get_data()` once; all iterations share what it returned."""
+        """Load the data once; all iterations share it."""
         if self._recorder.state.data is not None:
             return
         from mlflow_automl_remote.automl.data_script import DataOrder, DataSummary, prepare_data
 
         order = DataOrder(
-            script=self._workspace / "project" / self._config.data_script,
-            task=self._config.task,
-            n_folds=self._config.n_cross_validations,
+            config=self._config,
+            project=self._workspace / "project",
             folder=self._workspace / "data",
         )
         begin = time.monotonic()
@@ -137,6 +142,15 @@ class Agent:
                 digest=summary.digest,
                 feature_names=summary.feature_names,
                 duration_s=time.monotonic() - begin,
+                guardrails=tuple(
+                    Guardrail(
+                        id=finding.id,
+                        column=finding.column,
+                        severity=finding.severity,
+                        text=finding.text,
+                    )
+                    for finding in summary.findings
+                ),
             )
         )
 
@@ -150,10 +164,18 @@ class Agent:
             executor=executor,
             callback=self._recorder,
             save_model=save_model,
+            load_model=load_model,
             history=self._history(),
+            find_output=lambda number: self._workspace / "artifacts" / folder_of(number),
+            spent_s=self._spent_s(),
         )
         self._control.sweep_begins(sweep)
-        sweep.run()
+        self._ended_by = sweep.run().ended_by
+
+    def _spent_s(self) -> float:
+        """Give the seconds since the sweep began; those in which no agent lived count too."""
+        begun_ms = self._recorder.state.started_ms
+        return 0.0 if begun_ms is None else max(0.0, (_now_ms() - begun_ms) / 1000)
 
     def _history(self) -> list[PastIteration]:
         """Tell the engine what an earlier agent has done, and what it left undone."""
@@ -166,7 +188,7 @@ class Agent:
                     scaler=past.scaler,
                     model=past.model,
                     params=past.params,
-                    proposed_by="optuna" if past.proposed_by == "optuna" else "portfolio",
+                    proposed_by=_PROPOSERS.get(past.proposed_by, "portfolio"),
                 ),
                 state=past.state,
                 score=past.score,
@@ -237,9 +259,19 @@ class Agent:
         log.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             shutil.copyfile(self._workspace / "agent.log", log / "agent.log")
+        if self._config.debug_log is not None:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(
+                    self._workspace / self._config.debug_log, log / self._config.debug_log
+                )
         return SweepFinished(
             status=status,
             reason=reason,
+            ended_by=self._ended_by,
             best_iteration=self._recorder.state.best_iteration,
             files=self._recorder.keep(log, "sweep"),
         )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

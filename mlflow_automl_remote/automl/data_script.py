@@ -1,4 +1,4 @@
-"""Runs the user's `get_data()`, and says where it went wrong if it does."""
+"""Gets the data from the user's `get_data()` or file, and says where it went wrong if it does."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from mlflow_automl_remote.automl import data
-from mlflow_automl_remote.config import Task
+from mlflow_automl_remote.automl import data, guardrails
+from mlflow_automl_remote.automl.data import Checked
+from mlflow_automl_remote.automl.dataset import ColumnSchema
+from mlflow_automl_remote.automl.guardrails import Finding
+from mlflow_automl_remote.automl.tables import load_training_data
+from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.errors import DataError
 
 _FUNCTION: Final = "get_data"
+FEWEST_ROWS: Final = 2  # of a class, where the number of folds is chosen by the data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,15 +28,13 @@ class DataOrder:
     """What `prepare_data` is asked for.
 
     Attributes:
-        script: The user's Python file.
-        task: The kind of problem.
-        n_folds: The folds of the cross-validation.
+        config: Says where the data is and how it is read.
+        project: The project folder.
         folder: Where the dataset goes, for `data.open_dataset`.
     """
 
-    script: Path
-    task: Task
-    n_folds: int
+    config: AutoMLConfig
+    project: Path
     folder: Path
 
 
@@ -45,6 +48,8 @@ class DataSummary:
         n_classes: Different labels; None for regression.
         feature_names: One name per column, or None.
         digest: Of everything in it.
+        columns: All columns that came in.
+        findings: What a person should know about the data.
     """
 
     n_rows: int
@@ -52,22 +57,52 @@ class DataSummary:
     n_classes: int | None
     feature_names: tuple[str, ...] | None
     digest: str
+    columns: tuple[ColumnSchema, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 def prepare_data(order: DataOrder) -> DataSummary:
     """Load, check and save the data; made to be run by an `Executor`, with a limit and a log.
 
     Raises:
-        DataError: The script or what it returned cannot be used.
+        DataError: The data cannot be loaded or cannot be trained on.
     """
-    dataset = data.check(load_data_script(order.script), order.task, n_folds=order.n_folds)
-    data.save(dataset, order.folder)
+    checked = load_data(order.config, order.project)
+    data.save(checked.dataset, order.folder)
+    return summarize(checked)
+
+
+def load_data(config: AutoMLConfig, project: Path) -> Checked:
+    """Load the data from the script or the file that the settings name, and check it.
+
+    Raises:
+        DataError: The data cannot be loaded or cannot be trained on.
+    """
+    if config.training_data is not None:
+        raw: Mapping[str, object] = load_training_data(config, project)
+    else:
+        raw = load_data_script(project / config.data_script)
+    splits_at_random = config.validation_size is not None or config.cv_splits_indices is not None
+    return data.check_all(
+        raw,
+        config.task,
+        n_folds=FEWEST_ROWS if splits_at_random else config.n_cross_validations or FEWEST_ROWS,
+        featurization=config.featurization,
+        exclude_nan_labels=config.exclude_nan_labels,
+    )
+
+
+def summarize(checked: Checked) -> DataSummary:
+    """Describe data that has passed the checks, with what the guardrails find."""
+    dataset = checked.dataset
     return DataSummary(
         n_rows=dataset.n_rows,
         n_features=dataset.n_features,
-        n_classes=len(dataset.classes) if order.task == "classification" else None,
+        n_classes=len(dataset.classes) if dataset.task == "classification" else None,
         feature_names=dataset.feature_names,
         digest=dataset.digest,
+        columns=dataset.columns,
+        findings=guardrails.inspect(checked),
     )
 
 

@@ -1,98 +1,158 @@
-"""Scores one pipeline by cross-validation, then fits it on all rows."""
+"""Scores one pipeline on rows that it was not fitted on, then fits it on all rows."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Final, cast
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.pipeline import Pipeline
 
 from mlflow_automl_remote.automl import metrics
-from mlflow_automl_remote.automl.components.base import Classifier, Estimator
-from mlflow_automl_remote.automl.data import Dataset, FloatArray, Labels
-from mlflow_automl_remote.config import Task
+from mlflow_automl_remote.automl.components.base import (
+    MAX_ROUNDS_STOPPED_EARLY,
+    Classifier,
+    EarlyStopping,
+    Estimator,
+    Part,
+)
+from mlflow_automl_remote.automl.components.labels import fit_stopping_early, parameter_of
+from mlflow_automl_remote.automl.dataset import (
+    Dataset,
+    Features,
+    FloatArray,
+    Indices,
+    Labels,
+    take_rows,
+)
+from mlflow_automl_remote.automl.splits import Splits, hold_out
+
+STOP_SHARE: Final = 0.1
+"""Of the rows to fit on, held out to stop a booster: never rows that score."""
+DECIMALS: Final = 12
+"""Digits of a prediction that count: below them the order in which threads add up decides."""
 
 
-class Splitter(Protocol):
-    """The part of a scikit-learn splitter that is used; with a fixed seed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """What metrics depend on besides rows and predictions.
 
-    def split(
-        self, X: FloatArray, y: Labels
-    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Give the rows to fit on and the rows to score, once per fold."""
-        ...
+    Attributes:
+        y_min: Lower end of the range that normalizes errors; None for that of the data.
+        y_max: Upper end of it.
+    """
+
+    y_min: float | None = None
+    y_max: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluation:
-    """What cross-validation says of a pipeline.
+    """What validation says of a pipeline.
 
     Attributes:
         metrics: Mean over the folds, by name; NaN where it is undefined in a fold.
         fold_metrics: One value per fold, by name.
-        oof: Out-of-fold predictions: of shape (n_rows, n_classes), columns in the order of the
-            sorted labels, for classification; (n_rows,) for regression.
+        predictions: One array per fold, for its rows to score in order: of shape (n, n_classes),
+            columns in the order of the sorted labels, for classification; (n,) for regression.
+        rounds: Mean number of boosting rounds that were best; None unless stopped early.
         fit_s: Seconds of all fits of the folds.
         predict_s: Seconds of all predictions.
     """
 
     metrics: Mapping[str, float]
     fold_metrics: Mapping[str, list[float]]
-    oof: FloatArray
+    predictions: tuple[FloatArray, ...]
+    rounds: int | None
     fit_s: float
     predict_s: float
 
 
-def make_splitter(task: Task, n_folds: int, seed: int) -> Splitter:
-    """Give shuffled folds, stratified by class for classification; the same ones for a seed."""
-    kind = StratifiedKFold if task == "classification" else KFold
-    return cast("Splitter", kind(n_splits=n_folds, shuffle=True, random_state=seed))
-
-
-def evaluate(pipeline: Estimator, dataset: Dataset, splitter: Splitter) -> Evaluation:
-    """Score a pipeline by cross-validation.
+def evaluate(
+    pipeline: Estimator,
+    dataset: Dataset,
+    splits: Splits,
+    *,
+    scoring: Scoring | None = None,
+    early_stopping: EarlyStopping | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Score a pipeline on the folds of a sweep.
 
     Args:
         pipeline: An unfitted pipeline; it is cloned, never changed.
         dataset: Features and targets.
-        splitter: Gives the folds; each row is scored once.
+        splits: The folds.
+        scoring: What the metrics depend on.
+        early_stopping: How its model is stopped early; None to fit all its rounds.
+        seed: Of the rows that stop it.
 
     Raises:
         ValueError: The pipeline predicts values that are not finite.
         Exception: Whatever the pipeline raises.
     """
-    oof = _empty_predictions(dataset)
+    scoring = scoring or Scoring()
     per_fold: list[dict[str, float]] = []
+    predictions: list[FloatArray] = []
+    rounds: list[int] = []
     fit_s = predict_s = 0.0
-    for fit_rows, score_rows in splitter.split(dataset.X, dataset.y):
+    for fit_rows, score_rows in splits.folds:
         begun = time.perf_counter()
-        fitted = clone(pipeline).fit(dataset.X[fit_rows], dataset.y[fit_rows])
+        if early_stopping is None:
+            fitted = fit(clone(pipeline), dataset, fit_rows)
+        else:
+            fitted, n_rounds = _fit_stopping_early(
+                pipeline, dataset, fit_rows, early_stopping, seed
+            )
+            rounds.append(n_rounds)
         fitted_at = time.perf_counter()
-        oof[score_rows] = predict(fitted, dataset.X[score_rows], dataset)
+        X, y, weight = to_score(dataset, splits, score_rows)
+        predictions.append(predict(fitted, X, dataset))
         predict_s += time.perf_counter() - fitted_at
         fit_s += fitted_at - begun
-        per_fold.append(score(dataset, dataset.y[score_rows], oof[score_rows]))
+        per_fold.append(score(dataset, y, predictions[-1], weight, scoring))
     return Evaluation(
         metrics=metrics.mean_over_folds(per_fold),
         fold_metrics=metrics.by_name(per_fold),
-        oof=oof,
+        predictions=tuple(predictions),
+        rounds=max(1, round(float(np.mean(rounds)))) if rounds else None,
         fit_s=fit_s,
         predict_s=predict_s,
     )
 
 
-def refit(pipeline: Estimator, dataset: Dataset) -> Estimator:
-    """Fit a clone on all rows, with the names of the columns where they are known."""
-    return cast("Estimator", clone(pipeline).fit(dataset.features(), dataset.y))
+def fit(pipeline: Estimator, dataset: Dataset, rows: Indices) -> Estimator:
+    """Fit a pipeline, in place, on some rows with their weights."""
+    weight = None if dataset.sample_weight is None else dataset.sample_weight[rows]
+    return _fit(pipeline, dataset.rows(rows), dataset.y[rows], weight)
 
 
-def predict(fitted: Estimator, X: FloatArray | pd.DataFrame, dataset: Dataset) -> FloatArray:
+def refit(pipeline: Estimator, dataset: Dataset, *, train: Indices | None = None) -> Estimator:
+    """Fit a clone on all rows, with the names of the columns where they are known.
+
+    Args:
+        pipeline: Is not changed.
+        dataset: Features and targets.
+        train: Only these rows; None for all.
+    """
+    X, y, weight = dataset.features(), dataset.y, dataset.sample_weight
+    if train is not None:
+        X, y = take_rows(X, train), y[train]
+        weight = None if weight is None else weight[train]
+    return _fit(clone(pipeline), X, y, weight)
+
+
+def with_rounds(pipeline: Estimator, early_stopping: EarlyStopping, rounds: int) -> Estimator:
+    """Give a clone whose model has so many rounds."""
+    changed = clone(pipeline)
+    name = parameter_of(cast("Pipeline", changed)[-1], early_stopping.parameter)
+    return cast("Estimator", changed.set_params(**{f"model__{name}": rounds}))
+
+
+def predict(fitted: Estimator, X: Features, dataset: Dataset) -> FloatArray:
     """Give probabilities in the order of the data's classes, or predicted numbers.
 
     Returns:
@@ -105,25 +165,91 @@ def predict(fitted: Estimator, X: FloatArray | pd.DataFrame, dataset: Dataset) -
         predicted = np.asarray(fitted.predict(X), dtype=np.float64).reshape(-1)
     else:
         classifier = cast("Classifier", fitted)
-        predicted = np.zeros((len(X), len(dataset.classes)))
+        predicted = np.zeros((X.shape[0], len(dataset.classes)))
         columns = np.searchsorted(dataset.classes, classifier.classes_)
         predicted[:, columns] = classifier.predict_proba(X)
     if not np.isfinite(predicted).all():
         raise ValueError("The pipeline predicts values that are not finite.")
-    return predicted
+    return _without_noise(predicted)
 
 
-def score(dataset: Dataset, y_true: Labels, predicted: FloatArray) -> dict[str, float]:
+def score(
+    dataset: Dataset,
+    y_true: Labels,
+    predicted: FloatArray,
+    weight: FloatArray | None = None,
+    scoring: Scoring | None = None,
+) -> dict[str, float]:
     """Give all metrics of predictions for some rows of a dataset."""
     if dataset.task == "classification":
-        return metrics.score_classification(y_true, predicted, classes=dataset.classes)
+        return metrics.score_classification(
+            y_true, predicted, classes=dataset.classes, sample_weight=weight
+        )
+    scoring = scoring or Scoring()
     y = cast("FloatArray", dataset.y)
     return metrics.score_regression(
-        cast("FloatArray", y_true), predicted, y_min=float(y.min()), y_max=float(y.max())
+        cast("FloatArray", y_true),
+        predicted,
+        y_min=float(y.min()) if scoring.y_min is None else scoring.y_min,
+        y_max=float(y.max()) if scoring.y_max is None else scoring.y_max,
+        sample_weight=weight,
     )
 
 
-def _empty_predictions(dataset: Dataset) -> FloatArray:
-    if dataset.task == "classification":
-        return np.full((dataset.n_rows, len(dataset.classes)), np.nan)
-    return np.full(dataset.n_rows, np.nan)
+def to_score(
+    dataset: Dataset, splits: Splits, rows: Indices
+) -> tuple[Features, Labels, FloatArray | None]:
+    """Give features, targets and weights of rows to score, of the data or its validation set."""
+    if not splits.on_valid:
+        weight = dataset.sample_weight
+        return dataset.rows(rows), dataset.y[rows], None if weight is None else weight[rows]
+    assert dataset.X_valid is not None and dataset.y_valid is not None  # noqa: S101, PT018
+    weight = dataset.sample_weight_valid
+    return (
+        take_rows(dataset.X_valid, rows),
+        dataset.y_valid[rows],
+        None if weight is None else weight[rows],
+    )
+
+
+def _fit(pipeline: Estimator, X: Features, y: Labels, weight: FloatArray | None) -> Estimator:
+    if weight is None:
+        return cast("Estimator", pipeline.fit(X, y))
+    fitted: Estimator = cast("Pipeline", pipeline).fit(X, y, model__sample_weight=weight)
+    return fitted
+
+
+def _fit_stopping_early(
+    pipeline: Estimator,
+    dataset: Dataset,
+    rows: Indices,
+    early_stopping: EarlyStopping,
+    seed: int,
+) -> tuple[Estimator, int]:
+    """Fit a clone on most of some rows, watch it on the rest; give it and its rounds."""
+    fit_rows, stop_rows = hold_out(
+        dataset.y, rows, STOP_SHARE, np.random.default_rng(seed), dataset.task
+    )
+    whole = cast("Pipeline", with_rounds(pipeline, early_stopping, MAX_ROUNDS_STOPPED_EARLY))
+    front, model = whole[:-1], whole[-1]
+    weight = dataset.sample_weight
+    fit_X = front.fit_transform(dataset.rows(fit_rows), dataset.y[fit_rows])
+    rounds = fit_stopping_early(
+        early_stopping,
+        model,
+        _part(fit_X, dataset.y, weight, fit_rows),
+        _part(front.transform(dataset.rows(stop_rows)), dataset.y, weight, stop_rows),
+    )
+    return Pipeline([*front.steps, whole.steps[-1]]), rounds
+
+
+def _part(X: object, y: Labels, weight: FloatArray | None, rows: Indices) -> Part:
+    return Part(X=X, y=y[rows], weight=None if weight is None else weight[rows])
+
+
+def _without_noise(predicted: FloatArray) -> FloatArray:
+    """Round to so many significant digits of the largest value."""
+    largest = float(np.abs(predicted).max(initial=0.0))
+    if largest == 0.0 or predicted.ndim > 1:
+        return np.round(predicted, DECIMALS)
+    return np.round(predicted / largest, DECIMALS) * largest

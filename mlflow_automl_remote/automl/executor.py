@@ -116,6 +116,7 @@ class Executor:
         output_dir: Path,
         timeout_s: float | None = None,
         n_threads: int = 1,
+        memory_mb: int | None = None,
     ) -> Ticket:
         """Begin to run `function(argument)`.
 
@@ -125,6 +126,8 @@ class Executor:
             output_dir: Made if need be; `iteration.log` in it gets all output.
             timeout_s: The hard limit, or None.
             n_threads: Threads that native libraries may use.
+            memory_mb: Megabytes that it and all that it starts may use beyond what they share
+                with the process they are forked from; None for no limit.
 
         Raises:
             RuntimeError: The executor is closed.
@@ -137,6 +140,7 @@ class Executor:
             timeout_s=timeout_s,
             grace_s=self._grace_s,
             n_threads=n_threads,
+            memory_mb=memory_mb,
         )
         with self._lock:
             if self._closed:

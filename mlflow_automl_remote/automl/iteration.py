@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from mlflow_automl_remote.automl import data, evaluation, pipelines
-from mlflow_automl_remote.automl.components.base import Estimator, Scalar
-from mlflow_automl_remote.automl.data import Dataset
+from mlflow_automl_remote.automl import data, evaluation, pipelines, predictions
+from mlflow_automl_remote.automl.components.base import Device, Estimator, Scalar
+from mlflow_automl_remote.automl.dataset import Dataset, take_rows
+from mlflow_automl_remote.automl.evaluation import Scoring
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
+from mlflow_automl_remote.automl.splits import Splits, make_splits
+from mlflow_automl_remote.config import AutoMLConfig
 
-OOF_NAME: Final = "oof.npy"
 MODEL_NAME: Final = "model"
 
 SaveModel = Callable[[Estimator, Dataset, Path], None]
 """Writes a fitted pipeline to a path that does not exist yet; runs in the iteration's process."""
+LoadModel = Callable[[Path], Estimator]
+"""Reads what `SaveModel` wrote; runs in the process of an ensemble."""
 
 
 class MetricUndefined(ValueError):
@@ -33,24 +35,22 @@ class IterationOrder:
 
     Attributes:
         spec: The pipeline.
+        config: The settings of the sweep.
         data_dir: Folder of the dataset.
-        output_dir: Gets `oof.npy` and `model`.
-        n_folds: Of the cross-validation.
-        fold_seed: Of the folds; the same for all iterations of a sweep.
+        output_dir: Gets the predictions and `model`.
         seed: Of the pipeline.
         n_jobs: Threads that it may use.
-        primary_metric: Must be a number for the iteration to count.
+        device: Where boosters that can are fitted.
         save_model: Writes the fitted pipeline, or None.
     """
 
     spec: PipelineSpec
+    config: AutoMLConfig
     data_dir: Path
     output_dir: Path
-    n_folds: int
-    fold_seed: int
     seed: int
     n_jobs: int
-    primary_metric: str
+    device: Device
     save_model: SaveModel | None
 
 
@@ -64,6 +64,7 @@ class IterationResult:
         hyperparameters: All parameters of scaler and model, defaults included.
         fit_s: Seconds of all fits: the folds and the one on all rows.
         predict_s: Seconds of the predictions of all folds.
+        test_metrics: Of the model on the rows of `test_size`, by name; empty without them.
     """
 
     metrics: Mapping[str, float]
@@ -71,31 +72,38 @@ class IterationResult:
     hyperparameters: Mapping[str, Scalar]
     fit_s: float
     predict_s: float
+    test_metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def run_iteration(order: IterationOrder) -> IterationResult:
-    """Score a pipeline by cross-validation, fit it on all rows and save what came of it.
+    """Score a pipeline on the folds, fit it on all rows and save what came of it.
 
     Raises:
         MetricUndefined: The primary metric is not a number.
         Exception: Whatever the pipeline or `save_model` raises.
     """
     dataset = data.open_dataset(order.data_dir)
+    splits = make_splits(dataset, order.config)
     context = pipelines.context_for(
-        dataset, n_folds=order.n_folds, seed=order.seed, n_jobs=order.n_jobs
+        dataset, splits=splits, seed=order.seed, n_jobs=order.n_jobs, device=order.device
     )
-    pipeline = pipelines.build(order.spec, dataset.task, context)
-    splitter = evaluation.make_splitter(dataset.task, order.n_folds, order.fold_seed)
-    scored = evaluation.evaluate(pipeline, dataset, splitter)
-    if not math.isfinite(scored.metrics[order.primary_metric]):
-        raise MetricUndefined(
-            f"{order.primary_metric} is {scored.metrics[order.primary_metric]} for this pipeline; "
-            "it cannot be compared with others."
-        )
+    pipeline = pipelines.build(order.spec, dataset.task, context, dataset=dataset)
+    stopping = pipelines.early_stopping_of(order.spec, dataset.task, context)
+    scored = evaluation.evaluate(
+        pipeline,
+        dataset,
+        splits,
+        scoring=scoring_of(order.config),
+        early_stopping=stopping,
+        seed=order.seed,
+    )
+    refuse_undefined(scored.metrics, order.config.primary_metric)
     begun = time.perf_counter()
-    fitted = evaluation.refit(pipeline, dataset)
+    if stopping is not None and scored.rounds is not None:
+        pipeline = evaluation.with_rounds(pipeline, stopping, scored.rounds)
+    fitted = evaluation.refit(pipeline, dataset, train=splits.train)
     refit_s = time.perf_counter() - begun
-    np.save(order.output_dir / OOF_NAME, scored.oof, allow_pickle=False)
+    predictions.save(order.output_dir, scored.predictions, dataset, splits)
     if order.save_model is not None:
         order.save_model(fitted, dataset, order.output_dir / MODEL_NAME)
     return IterationResult(
@@ -104,4 +112,35 @@ def run_iteration(order: IterationOrder) -> IterationResult:
         hyperparameters=pipelines.hyperparameters(fitted),
         fit_s=scored.fit_s + refit_s,
         predict_s=scored.predict_s,
+        test_metrics=score_on_test(fitted, dataset, splits, order.config),
+    )
+
+
+def refuse_undefined(metrics: Mapping[str, float], primary_metric: str) -> None:
+    """Raise `MetricUndefined` unless the primary metric is a number."""
+    if not math.isfinite(metrics[primary_metric]):
+        raise MetricUndefined(
+            f"{primary_metric} is {metrics[primary_metric]} for this pipeline; "
+            "it cannot be compared with others."
+        )
+
+
+def scoring_of(config: AutoMLConfig) -> Scoring:
+    """Give what the settings say about metrics."""
+    return Scoring(y_min=config.y_min, y_max=config.y_max)
+
+
+def score_on_test(
+    fitted: Estimator, dataset: Dataset, splits: Splits, config: AutoMLConfig
+) -> Mapping[str, float]:
+    """Score a fitted model on the rows that nothing was chosen by; empty if there are none."""
+    if not len(splits.test):
+        return {}
+    weight = dataset.sample_weight
+    return evaluation.score(
+        dataset,
+        dataset.y[splits.test],
+        evaluation.predict(fitted, take_rows(dataset.features(), splits.test), dataset),
+        None if weight is None else weight[splits.test],
+        scoring_of(config),
     )

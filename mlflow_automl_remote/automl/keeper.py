@@ -29,6 +29,8 @@ from mlflow_automl_remote.states import IterationState
 LOG_NAME: Final = "iteration.log"
 CANCEL: Final = b"cancel"
 _LEFTOVER_GRACE_S: Final = 0.5  # for what a worker that ended by itself left behind
+_MEMORY_POLL_S: Final = 0.1  # between two looks at the memory of a worker that has a limit
+_BYTES_PER_MB: Final = 1_000_000
 _THREAD_VARIABLES: Final = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -48,6 +50,7 @@ class Order:
         timeout_s: The hard limit, or None.
         grace_s: Between SIGTERM and SIGKILL.
         n_threads: Threads that native libraries may use.
+        memory_mb: Megabytes that the worker and all that it starts may use, or None.
     """
 
     payload: bytes
@@ -55,6 +58,7 @@ class Order:
     timeout_s: float | None
     grace_s: float
     n_threads: int
+    memory_mb: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,12 +105,12 @@ def keep(connection: Connection, order: Order) -> None:
     started_at_ms = _now_ms()
     answer_file = os.memfd_create("answer")
     worker = _fork_worker(order, answer_file, connection)
-    ended_by = _watch(connection, worker, order.timeout_s)
+    ended_by = _watch(connection, worker, order)
     grace_s = order.grace_s if ended_by is not None else _LEFTOVER_GRACE_S
     statuses: dict[int, int] = {}
     process_tree.kill_descendants(grace_s, reaped=statuses.__setitem__)
     if ended_by is not None:
-        answer = _Answer(state=ended_by, reason=_reason(ended_by, order.timeout_s))
+        answer = _Answer(state=ended_by, reason=_reason(ended_by, order))
     else:
         killed_for_memory = _count_oom_kills() > oom_kills
         answer = _read_answer(answer_file) or _post_mortem(statuses.get(worker), killed_for_memory)
@@ -123,19 +127,36 @@ def keep(connection: Connection, order: Order) -> None:
         connection.send_bytes(pickle.dumps(report))
 
 
-def _watch(connection: Connection, worker: int, timeout_s: float | None) -> IterationState | None:
-    """Wait for the end of the worker (None), its time limit, or the wish to cancel it."""
+def _watch(connection: Connection, worker: int, order: Order) -> IterationState | None:
+    """Wait for the end of the worker (None), a limit of it, or the wish to cancel it."""
     pidfd = os.pidfd_open(worker)
-    ready = wait([connection, pidfd], timeout_s)
-    if pidfd in ready:
-        return None
-    # Else it is the word to cancel, or the end of the process that would have said it.
-    return IterationState.CANCELLED if ready else IterationState.TIMED_OUT
+    end = None if order.timeout_s is None else time.monotonic() + order.timeout_s
+    shared = process_tree.private_bytes() if order.memory_mb is not None else 0
+    while True:
+        left_s = None if end is None else max(0.0, end - time.monotonic())
+        if order.memory_mb is not None:
+            left_s = _MEMORY_POLL_S if left_s is None else min(left_s, _MEMORY_POLL_S)
+        ready = wait([connection, pidfd], left_s)
+        if ready:
+            # If not the worker, it is the word to cancel, or the end of who would have said it.
+            return None if pidfd in ready else IterationState.CANCELLED
+        if end is not None and time.monotonic() >= end:
+            return IterationState.TIMED_OUT
+        if order.memory_mb is not None and _uses_more(order.memory_mb, shared):
+            return IterationState.OUT_OF_MEMORY
 
 
-def _reason(state: IterationState, timeout_s: float | None) -> str:
+def _uses_more(memory_mb: int, shared: int) -> bool:
+    """Whether the worker and what it started use more, what they share with it not counted."""
+    used = process_tree.private_bytes_of_descendants() - shared
+    return used > memory_mb * _BYTES_PER_MB
+
+
+def _reason(state: IterationState, order: Order) -> str:
     if state is IterationState.TIMED_OUT:
-        return f"Killed at its time limit of {timeout_s:g} s."
+        return f"Killed at its time limit of {order.timeout_s:g} s."
+    if state is IterationState.OUT_OF_MEMORY:
+        return f"Killed at its memory limit of {order.memory_mb} MB (mem_in_mb)."
     return "Cancelled on request."
 
 

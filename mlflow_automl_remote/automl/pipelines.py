@@ -5,25 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from sklearn.pipeline import Pipeline
 
+from mlflow_automl_remote.automl import featurization
 from mlflow_automl_remote.automl.components import MODELS, SCALERS
 from mlflow_automl_remote.automl.components.base import (
+    FEWEST_TO_STOP_EARLY,
     BuildContext,
     Component,
+    Device,
+    EarlyStopping,
     Estimator,
     Params,
     Scalar,
 )
-from mlflow_automl_remote.automl.components.svm import CALIBRATION_FOLDS
-from mlflow_automl_remote.automl.data import Dataset
+from mlflow_automl_remote.automl.dataset import Dataset
+from mlflow_automl_remote.automl.splits import Splits
 from mlflow_automl_remote.config import Task
 
-MAX_ROWS_FOR_KERNELS: Final = 20_000  # time and memory of a kernel machine grow with their square
 _STEPS: Final = ("scaler", "model")
+_ORDER_IS_KEPT: Final = ("MaxAbsScaler", "StandardScaler")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +35,7 @@ class PipelineSpec:
     """What a pipeline is made of.
 
     Attributes:
-        scaler: Name of the scaler.
+        scaler: Name of the scaler; empty for an ensemble.
         model: Name of the model.
         params: Point of the search space; keys are `scaler__x` and `model__x`.
     """
@@ -43,7 +47,7 @@ class PipelineSpec:
     @property
     def label(self) -> str:
         """How it is shown: `MaxAbsScaler LightGBM`."""
-        return f"{self.scaler} {self.model}"
+        return f"{self.scaler} {self.model}".strip()
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -76,61 +80,91 @@ def components_of(spec: PipelineSpec, task: Task) -> tuple[Component, Component]
     return SCALERS[spec.scaler], MODELS[task][spec.model]
 
 
-def build(spec: PipelineSpec, task: Task, context: BuildContext) -> Estimator:
-    """Make an unfitted scikit-learn `Pipeline` with the steps `scaler` and `model`."""
+def build(
+    spec: PipelineSpec, task: Task, context: BuildContext, *, dataset: Dataset | None = None
+) -> Estimator:
+    """Make an unfitted scikit-learn `Pipeline` with the steps `scaler` and `model`.
+
+    Args:
+        spec: What it is made of.
+        task: The kind of problem.
+        context: What its parts may know of the data.
+        dataset: If its features are not all numbers, or lack values, the pipeline begins with a
+            step `preprocess` that turns them into what the model takes. Trees take categories and
+            missing values as they are; a scaler that keeps the order of numbers says nothing to
+            them, so it is passed over.
+    """
     scaler, model = components_of(spec, task)
-    return Pipeline(  # type: ignore[no-any-return]
-        [
-            ("scaler", scaler.build(spec.of_step("scaler"), context)),
-            ("model", model.build(spec.of_step("model"), context)),
-        ]
-    )
+    native = model.mode == "native" and spec.scaler in _ORDER_IS_KEPT
+    steps: list[tuple[str, object]] = []
+    if dataset is not None:
+        mode: Literal["dense", "native"] = "native" if native else "dense"
+        first = featurization.build_preprocessor(dataset, mode=mode, task=task, seed=context.seed)
+        steps += [("preprocess", first)] if first is not None else []
+    if native and (steps or context.has_gaps):
+        steps.append(("scaler", "passthrough"))
+    else:
+        steps.append(("scaler", scaler.build(spec.of_step("scaler"), context)))
+    steps.append(("model", model.build(spec.of_step("model"), context)))
+    return Pipeline(steps)  # type: ignore[no-any-return]
 
 
-def context_for(dataset: Dataset, *, n_folds: int, seed: int, n_jobs: int) -> BuildContext:
-    """Say what constructors may know about the data that they will be fitted on."""
+def early_stopping_of(
+    spec: PipelineSpec, task: Task, context: BuildContext
+) -> EarlyStopping | None:
+    """Say how a pipeline's model is stopped early; None if it is not."""
+    return components_of(spec, task)[1].early_stopping if context.stops_early else None
+
+
+def context_for(
+    dataset: Dataset,
+    *,
+    splits: Splits | None = None,
+    n_folds: int = 2,
+    seed: int,
+    n_jobs: int,
+    device: Device = "cpu",
+) -> BuildContext:
+    """Say what constructors may know about the data that they will be fitted on.
+
+    Args:
+        dataset: The data.
+        splits: Its folds; None to reckon with `n_folds` equal ones.
+        n_folds: How many, if `splits` is None.
+        seed: Of the pipeline.
+        n_jobs: Threads that it may use.
+        device: Where boosters that can are fitted.
+    """
     classes = dataset.classes if dataset.task == "classification" else np.array([])
     codes = classes.dtype.kind in "iu" and bool((classes == np.arange(len(classes))).all())
+    n_rows = _left_in_fold(dataset.n_rows, n_folds) if splits is None else splits.fewest_rows
     return BuildContext(
         seed=seed,
         n_jobs=n_jobs,
-        n_rows=_left_in_fold(dataset.n_rows, n_folds),
+        n_rows=n_rows,
         n_features=dataset.n_features,
         n_classes=len(classes),
-        n_rarest=_left_in_fold(dataset.smallest_class, n_folds) if len(classes) else 0,
+        n_rarest=_rarest(dataset, splits, n_folds) if len(classes) else 0,
         labels_are_codes=codes,
+        device=device,
+        stops_early=n_rows >= FEWEST_TO_STOP_EARLY,
+        is_sparse=dataset.is_sparse,
+        has_gaps=has_gaps(dataset),
     )
 
 
-def usable_models(
-    models: tuple[str, ...], dataset: Dataset, *, n_folds: int, chosen: bool
-) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Leave out models that cannot, or should not, be fitted on this data.
+def has_gaps(dataset: Dataset) -> bool:
+    """Whether an array of numbers lacks some; False for tables and sparse matrices."""
+    return isinstance(dataset.X, np.ndarray) and bool(np.isnan(dataset.X.sum()))
 
-    Args:
-        models: Names that the settings allow.
-        dataset: The data.
-        n_folds: The folds of the cross-validation.
-        chosen: Whether the user named the models; then being slow is no reason.
 
-    Returns:
-        The names that are left, and the reason for each that is not. If none were left, all are.
-    """
-    reasons: dict[str, str] = {}
-    if dataset.task == "classification":
-        rarest = dataset.smallest_class
-        if _left_in_fold(rarest, n_folds) < CALIBRATION_FOLDS:
-            reason = (
-                f"its probabilities need {CALIBRATION_FOLDS} rows of each class in every fold, "
-                f"and the rarest class has {rarest} rows"
-            )
-            reasons |= dict.fromkeys(("LinearSVM", "SVM"), reason)
-        if dataset.n_rows > MAX_ROWS_FOR_KERNELS and not chosen:
-            reasons["SVM"] = f"too slow for {dataset.n_rows} rows; name it in allowed_models"
-    left = tuple(name for name in models if name not in reasons)
-    if not left:
-        return models, {}
-    return left, {name: reason for name, reason in reasons.items() if name in models}
+def _rarest(dataset: Dataset, splits: Splits | None, n_folds: int) -> int:
+    """Give the fewest rows of a class that any fold leaves to be fitted on."""
+    if splits is None:
+        return _left_in_fold(dataset.smallest_class, n_folds)
+    codes = np.unique(dataset.y, return_inverse=True)[1].reshape(-1)
+    n_classes = int(codes.max()) + 1
+    return min(int(np.bincount(codes[fit], minlength=n_classes).min()) for fit, _ in splits.folds)
 
 
 def _left_in_fold(n_rows: int, n_folds: int) -> int:

@@ -6,11 +6,11 @@ and what they score tells the sampler where to go on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from mlflow_automl_remote.automl.components import MODELS, SCALERS
-from mlflow_automl_remote.automl.components.base import Params
+from mlflow_automl_remote.automl.components.base import ALL_SCALERS, Params
 from mlflow_automl_remote.automl.pipelines import PipelineSpec, join_params
 from mlflow_automl_remote.config import Task
 
@@ -39,6 +39,9 @@ _PORTFOLIO: Final[Mapping[Task, tuple[Entry, ...]]] = {
         ("StandardScaler", "RandomForest", {"criterion": "entropy", "max_features": 0.1}),
         ("MinMaxScaler", "MultinomialNaiveBayes", {}),
         ("StandardScaler", "BernoulliNaiveBayes", {}),
+        ("StandardScaler", "MLP", {}),
+        ("MaxAbsScaler", "HistGradientBoosting", {}),
+        ("MaxAbsScaler", "CatBoost", {}),
         ("StandardScaler", "DecisionTree", {"criterion": "entropy"}),
     ),
     "regression": (
@@ -61,13 +64,18 @@ _PORTFOLIO: Final[Mapping[Task, tuple[Entry, ...]]] = {
         ("MinMaxScaler", "ElasticNet", {"alpha": 0.001, "l1_ratio": 0.9}),
         ("PCA", "KNN", {}),
         ("StandardScaler", "RandomForest", {"max_features": 0.3, "min_samples_leaf": 3}),
+        ("MaxAbsScaler", "CatBoost", {}),
+        ("MaxAbsScaler", "HistGradientBoosting", {}),
+        ("StandardScaler", "MLP", {}),
         ("MaxAbsScaler", "DecisionTree", {"max_depth": 6, "min_samples_leaf": 5}),
     ),
 }
 
 
-def portfolio(task: Task, models: Sequence[str]) -> tuple[PipelineSpec, ...]:
-    """Give the first pipelines of a sweep, in order, of these models only."""
+def portfolio(
+    task: Task, models: Collection[str], scalers: Collection[str] = ALL_SCALERS
+) -> tuple[PipelineSpec, ...]:
+    """Give the first pipelines of a sweep, in order, of these models and scalers only."""
     return tuple(
         PipelineSpec(
             scaler=scaler,
@@ -77,5 +85,5 @@ def portfolio(task: Task, models: Sequence[str]) -> tuple[PipelineSpec, ...]:
             ),
         )
         for scaler, model, changes in _PORTFOLIO[task]
-        if model in models
+        if model in models and scaler in scalers
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 
+import catboost  # noqa: F401
 import lightgbm  # noqa: F401
 import sklearn.calibration
 import sklearn.pipeline  # noqa: F401
@@ -14,6 +15,7 @@ import threadpoolctl  # type: ignore[import-untyped]  # noqa: F401
 import xgboost  # noqa: F401
 
 from mlflow_automl_remote.automl import data_script, iteration, keeper  # noqa: F401
+from mlflow_automl_remote.automl.ensemble import run  # noqa: F401
 
 # What is imported stays: keeping the collector off these objects keeps their pages shared.
 gc.collect()

@@ -18,6 +18,7 @@ from typing import Final
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _POLL_S: Final = 0.01
+_PRIVATE: Final = ("RssAnon:", "RssShmem:")
 KILL_LIMIT_S: Final = 20.0  # after SIGKILL; only a process stuck in the kernel lives longer
 
 
@@ -55,6 +56,21 @@ def descendants() -> set[int]:
         found.update(new)
         unseen.extend(new)
     return found
+
+
+def private_bytes(pid: int | str = "self") -> int:
+    """Give the memory of a process that is no file's: what it allocated; 0 once it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    found = [line.split() for line in status.splitlines() if line.startswith(_PRIVATE)]
+    return sum(int(words[1]) * 1024 for words in found)
+
+
+def private_bytes_of_descendants() -> int:
+    """Give the same for all descendants of this process together."""
+    return sum(private_bytes(pid) for pid in descendants())
 
 
 def kill_descendants(grace_s: float, *, reaped: Callable[[int, int], None]) -> bool:

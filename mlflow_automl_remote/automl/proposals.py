@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from mlflow_automl_remote.automl.components.base import Scalar
+from mlflow_automl_remote.automl.components.base import ALL_SCALERS, Scalar
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
 from mlflow_automl_remote.automl.portfolio import portfolio
 from mlflow_automl_remote.automl.sampler import Sampler
 from mlflow_automl_remote.config import Task
 from mlflow_automl_remote.states import IterationState
 
-Proposer = Literal["portfolio", "optuna"]
+Proposer = Literal["portfolio", "optuna", "ensemble"]
 
 _SAYS_NOTHING: Final = frozenset((IterationState.CANCELLED, IterationState.RUNNING))
 """States that tell nothing about how good a pipeline is."""
@@ -26,8 +26,8 @@ class Proposal:
 
     Attributes:
         number: Of the iteration, from 0.
-        scaler: Name of the scaler.
-        model: Name of the model.
+        scaler: Name of the scaler; empty for an ensemble.
+        model: Name of the model, or the kind of ensemble.
         params: Point of the search space; keys are `scaler__x` and `model__x`.
         proposed_by: Where it comes from.
     """
@@ -47,6 +47,11 @@ class Proposal:
     def label(self) -> str:
         """How the pipeline is shown: `MaxAbsScaler LightGBM`."""
         return self.spec.label
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether it is made of other iterations."""
+        return self.proposed_by == "ensemble"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +75,16 @@ class Proposals:
     Args:
         task: The kind of problem.
         models: Names of the models that may be used.
-        n_iterations: How many iterations the sweep has.
+        n_iterations: How many pipelines the sweep has.
         sampler: Asked once the portfolio is used up.
-        history: What an earlier agent did.
+        history: What an earlier agent did; no ensembles.
+        scalers: Names of the scalers that may be used.
+        lag: The sampler, asked for iteration n, knows how those up to n - lag ended, and nothing
+            of the others. So proposals depend on the numbers of iterations and not on which of
+            them happened to end first. None: it knows all that have ended.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all of it is needed once, and named at the call
         self,
         task: Task,
         models: Sequence[str],
@@ -83,8 +92,11 @@ class Proposals:
         n_iterations: int,
         sampler: Sampler,
         history: Sequence[PastIteration] = (),
+        scalers: Collection[str] = ALL_SCALERS,
+        lag: int | None = None,
     ) -> None:
         self._sampler = sampler
+        self._lag = lag
         self._taken = {past.proposal.spec.identity for past in history}
         self._again = deque(
             sorted(
@@ -95,22 +107,28 @@ class Proposals:
         used = {past.proposal.number for past in history}
         self._numbers = deque(number for number in range(n_iterations) if number not in used)
         self._portfolio = deque(
-            spec for spec in portfolio(task, models) if spec.identity not in self._taken
+            spec for spec in portfolio(task, models, scalers) if spec.identity not in self._taken
         )
+        self._untold: dict[int, PastIteration] = {}
+        self._told = 0
         for past in history:
             self.learn(past.proposal, past.state, past.score)
 
     def next(self) -> Proposal | None:
-        """Give the next proposal, or None when all iterations have been proposed."""
+        """Give the next proposal; None when all are given, or while one has to wait to be made."""
         if self._again:
             return self._again.popleft()
         if not self._numbers:
             return None
+        number = self._numbers[0]
         by: Proposer = "portfolio" if self._portfolio else "optuna"
+        if by == "optuna" and not self._tell(number):
+            return None
         spec = self._portfolio.popleft() if self._portfolio else self._sampler.ask(self._taken)
         self._taken.add(spec.identity)
+        self._numbers.popleft()
         return Proposal(
-            number=self._numbers.popleft(),
+            number=number,
             scaler=spec.scaler,
             model=spec.model,
             params=spec.params,
@@ -119,7 +137,26 @@ class Proposals:
 
     def learn(self, proposal: Proposal, state: IterationState, score: float | None) -> None:
         """Take in how an iteration ended; a failure counts as a bad score, a cancellation not."""
-        if state in _SAYS_NOTHING:
-            self._sampler.forget(proposal.spec)
+        past = PastIteration(proposal=proposal, state=state, score=score)
+        if self._lag is None:
+            self._pass_on(past)
+        elif state.is_finished:
+            self._untold[proposal.number] = past
+
+    def _tell(self, number: int) -> bool:
+        """Tell the sampler what it may know before it is asked; False if that is not known yet."""
+        if self._lag is None:
+            return True
+        for past in range(self._told, number - self._lag + 1):
+            if past not in self._untold:
+                return False
+            self._pass_on(self._untold.pop(past))
+            self._told = past + 1
+        return True
+
+    def _pass_on(self, past: PastIteration) -> None:
+        if past.state in _SAYS_NOTHING:
+            self._sampler.forget(past.proposal.spec)
             return
-        self._sampler.tell(proposal.spec, score if state is IterationState.COMPLETED else None)
+        completed = past.state is IterationState.COMPLETED
+        self._sampler.tell(past.proposal.spec, past.score if completed else None)

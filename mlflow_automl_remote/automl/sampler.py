@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import optuna
@@ -13,7 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FixedTrial, TrialState
 
 from mlflow_automl_remote.automl.components import MODELS, SCALERS
-from mlflow_automl_remote.automl.components.base import Params, Trial
+from mlflow_automl_remote.automl.components.base import ALL_SCALERS, Params, Trial
 from mlflow_automl_remote.automl.pipelines import PipelineSpec, components_of, join_params
 from mlflow_automl_remote.config import Task
 
@@ -29,13 +29,21 @@ class Sampler:
         models: Names of the models to draw from.
         greater_is_better: Of the score.
         seed: Of the draws.
+        scalers: Names of the scalers to draw from.
     """
 
     def __init__(
-        self, task: Task, models: Sequence[str], *, greater_is_better: bool, seed: int
+        self,
+        task: Task,
+        models: Sequence[str],
+        *,
+        greater_is_better: bool,
+        seed: int,
+        scalers: Collection[str] = ALL_SCALERS,
     ) -> None:
         self._task: Task = task
         self._models = list(models)
+        self._scalers = scalers
         self._worst = min if greater_is_better else max
         self._running: dict[tuple[object, ...], int] = {}
         with warnings.catch_warnings():
@@ -53,7 +61,7 @@ class Sampler:
         """
         for repeats_left in reversed(range(_MAX_REPEATS)):
             trial = self._study.ask()
-            spec = suggest_pipeline(trial, self._task, self._models)
+            spec = suggest_pipeline(trial, self._task, self._models, self._scalers)
             if spec.identity not in taken or not repeats_left:
                 break
             # Without a score it says nothing; kept running it would count as a lie.
@@ -86,7 +94,7 @@ class Sampler:
             self._study.tell(number, state=TrialState.FAIL)
 
     def _add(self, spec: PipelineSpec, score: float | None) -> None:
-        fixed = _as_trial(spec, self._task, self._models)
+        fixed = _as_trial(spec, self._task, self._models, self._scalers)
         if fixed is None or score is None:
             return
         params, distributions = fixed
@@ -112,10 +120,13 @@ class _Prefixed:
         return self._trial.suggest_categorical(f"{self._prefix}.{name}", choices)
 
 
-def suggest_pipeline(trial: Trial, task: Task, models: Sequence[str]) -> PipelineSpec:
+def suggest_pipeline(
+    trial: Trial, task: Task, models: Sequence[str], scalers: Collection[str] = ALL_SCALERS
+) -> PipelineSpec:
     """Draw a model, a scaler that it may follow, and the hyper-parameters of both."""
     model = MODELS[task][trial.suggest_categorical(_MODEL, list(models))]
-    scaler = SCALERS[trial.suggest_categorical(f"{model.name}.scaler", list(model.scalers))]
+    choices = [name for name in model.scalers if name in scalers]
+    scaler = SCALERS[trial.suggest_categorical(f"{model.name}.scaler", choices)]
     return PipelineSpec(
         scaler=scaler.name,
         model=model.name,
@@ -127,14 +138,14 @@ def suggest_pipeline(trial: Trial, task: Task, models: Sequence[str]) -> Pipelin
 
 
 def _as_trial(
-    spec: PipelineSpec, task: Task, models: Sequence[str]
+    spec: PipelineSpec, task: Task, models: Sequence[str], scalers: Collection[str]
 ) -> tuple[dict[str, Any], dict[str, BaseDistribution]] | None:
     """Give a pipeline as Optuna would have drawn it; None if it is not in the search space."""
     try:
         scaler, model = components_of(spec, task)
     except KeyError:
         return None
-    if model.name not in models or scaler.name not in model.scalers:
+    if model.name not in models or scaler.name not in set(model.scalers) & set(scalers):
         return None
     params: dict[str, Any] = {_MODEL: model.name, f"{model.name}.scaler": scaler.name}
     params |= _named(scaler.name, spec.of_step("scaler"))
@@ -143,7 +154,7 @@ def _as_trial(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # a value outside of its range
-            suggest_pipeline(trial, task, models)
+            suggest_pipeline(trial, task, models, scalers)
     except (ValueError, UserWarning):
         return None  # from a search space of another version
     distributions = trial.distributions

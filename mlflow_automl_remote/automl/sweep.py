@@ -5,108 +5,45 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final
 
 import numpy as np
 
-from mlflow_automl_remote.automl import data, pipelines
-from mlflow_automl_remote.automl.components.base import Scalar
+from mlflow_automl_remote.automl import data
+from mlflow_automl_remote.automl.budget import Budget
 from mlflow_automl_remote.automl.control import Control, Whereabouts
-from mlflow_automl_remote.automl.data import Dataset
+from mlflow_automl_remote.automl.ensemble.run import EnsembleOrder, Member, run_ensemble
 from mlflow_automl_remote.automl.executor import Executor, Finished, Ticket, available_cores
 from mlflow_automl_remote.automl.iteration import (
     IterationOrder,
     IterationResult,
+    LoadModel,
     SaveModel,
     run_iteration,
 )
-from mlflow_automl_remote.automl.proposals import PastIteration, Proposal, Proposals
-from mlflow_automl_remote.automl.sampler import Sampler
+from mlflow_automl_remote.automl.metrics import standard_error
+from mlflow_automl_remote.automl.outcome import (
+    Outcome,
+    Silent,
+    SweepCallback,
+    SweepResult,
+    scores_of,
+)
+from mlflow_automl_remote.automl.plan import make_plan, propose
+from mlflow_automl_remote.automl.proposals import PastIteration, Proposal
+from mlflow_automl_remote.automl.splits import make_splits
+from mlflow_automl_remote.automl.stopping import Stopping
 from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.config.settings import DEFAULT_ENSEMBLE_ITERATIONS
 from mlflow_automl_remote.states import IterationState
 
+__all__ = ["Outcome", "Sweep", "SweepCallback", "SweepResult", "iteration_seed"]
+
+_OUT_OF_TIME: Final = "Killed when the time of the sweep (experiment_timeout_minutes) was up."
+
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How one iteration ended.
-
-    Attributes:
-        proposal: What it was.
-        state: COMPLETED, or how it failed; never RUNNING.
-        reason: One line; empty if COMPLETED.
-        traceback_text: Of the exception, if one was raised.
-        metrics: Mean over the folds, by name; may hold NaN, but not for the primary metric.
-        fold_metrics: One value per fold, by name.
-        hyperparameters: All parameters of scaler and model, defaults included.
-        fit_s: Seconds of all fits: the folds and the one on all rows.
-        predict_s: Seconds of the predictions of all folds.
-        started_at_ms: Milliseconds since 1970.
-        ended_at_ms: Milliseconds since 1970.
-        output_dir: Holds `iteration.log` and, if COMPLETED, `oof.npy` and perhaps `model`.
-    """
-
-    proposal: Proposal
-    state: IterationState
-    reason: str = ""
-    traceback_text: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    fold_metrics: Mapping[str, list[float]] = field(default_factory=dict)
-    hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
-    fit_s: float = 0.0
-    predict_s: float = 0.0
-    started_at_ms: int
-    ended_at_ms: int
-    output_dir: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepResult:
-    """What a sweep came to.
-
-    Attributes:
-        outcomes: Of the iterations that this sweep ran, in the order of their end.
-        best_number: The best iteration, those of the history included; None without any.
-        best_score: Its primary metric.
-        cancelled: Whether `cancel` ended it.
-    """
-
-    outcomes: tuple[Outcome, ...]
-    best_number: int | None
-    best_score: float | None
-    cancelled: bool
-
-    @property
-    def best(self) -> Outcome | None:
-        """The outcome of the best iteration; None if there is none or an earlier agent ran it."""
-        found = (each for each in self.outcomes if each.proposal.number == self.best_number)
-        return next(found, None)
-
-
-class SweepCallback(Protocol):
-    """Told of each iteration, in the thread that runs the sweep; an exception ends the sweep."""
-
-    def on_iteration_start(self, proposal: Proposal) -> None:
-        """Take notice of an iteration that begins as soon as this returns."""
-        ...
-
-    def on_iteration_end(self, outcome: Outcome) -> None:
-        """Take notice of an iteration that has ended; its files are complete."""
-        ...
-
-
-class _Silent:
-    """The callback of a sweep that nobody listens to."""
-
-    def on_iteration_start(self, proposal: Proposal) -> None:
-        del proposal
-
-    def on_iteration_end(self, outcome: Outcome) -> None:
-        del outcome
 
 
 class Sweep:
@@ -117,13 +54,17 @@ class Sweep:
         data_dir: Folder that `data.save` wrote.
         output_root: Gets one folder per iteration, named by its number.
         executor: Runs the iterations.
-        callback: Told of each iteration.
+        callback: Told of the plan and of each iteration.
         save_model: Picklable; called in the iteration's process with the pipeline fitted on all
             rows, the dataset and `<output_dir>/model`.
+        load_model: Picklable; reads such a model in the process of an ensemble. Without it
+            ensembles are scored, but have no model.
         history: What an earlier agent did: finished iterations are kept, others run again.
+        find_output: Gives the folder of a finished iteration, if a callback moved it.
+        spent_s: What has been used of the sweep's time before.
 
     Raises:
-        DataError: `data_dir` holds no dataset.
+        DataError: `data_dir` holds no dataset, or it cannot be split as the settings say.
     """
 
     def __init__(  # noqa: PLR0913 - all of it is needed once, and named at the call
@@ -135,29 +76,57 @@ class Sweep:
         executor: Executor,
         callback: SweepCallback | None = None,
         save_model: SaveModel | None = None,
+        load_model: LoadModel | None = None,
         history: Sequence[PastIteration] = (),
+        find_output: Callable[[int], Path] | None = None,
+        spent_s: float = 0.0,
     ) -> None:
         self._config = config
         self._data_dir = data_dir
         self._output_root = output_root
         self._executor = executor
-        self._callback = callback or _Silent()
+        self._callback = callback or Silent()
         self._save_model = save_model
+        self._load_model = load_model
         self._history = tuple(history)
-        self._plan = _plan(config)
-        self._proposals = _propose(config, data.open_dataset(data_dir), self._history)
+        self._find_output = find_output or (lambda number: output_root / str(number))
+        dataset = data.open_dataset(data_dir)
+        splits = make_splits(dataset, config)
+        self.plan = make_plan(config, dataset, splits, n_cores=available_cores())
+        for name, reason in self.plan.left_out.items():
+            _LOG.info("%s is left out: %s.", name, reason)
+        self._proposals = propose(config, self.plan, self._history)
         self._control = Control(config.iterations, self._history)
+        self._stopping = Stopping(config)
+        self._out_of_time: set[Ticket] = set()
+        self._outcomes: list[Outcome] = []
+        for past in self._history:
+            if past.state.is_finished and not past.proposal.is_ensemble:
+                self._stopping.see(past.proposal.number, past.proposal.label, past.score)
+        self._budget = Budget(
+            total_s=config.experiment_timeout_s,
+            iteration_s=config.iteration_timeout_s,
+            spent_s=spent_s,
+            n_ensembles=len(self.plan.ensembles),
+        )
 
     def run(self) -> SweepResult:
         """Run all iterations; a failing one is an outcome, never an exception."""
-        outcomes: list[Outcome] = []
+        self._callback.on_plan(self.plan)
         try:
-            while self._fill_places(outcomes) or self._control.running():
-                for finished in self._wait():
-                    self._end(self._outcome(finished), outcomes)
+            while self._fill_places() or self._control.running():
+                self._take_in()
+            self._run_ensembles()
         finally:
             self._stop_running()  # after an exception of the callback; else none is left
-        return _result(self._config, outcomes, self._history, cancelled=self._control.cancelled)
+        scores = scores_of(self._config, self._outcomes, self._history)
+        return SweepResult(
+            outcomes=tuple(self._outcomes),
+            best_number=scores[0][0].number if scores else None,
+            best_score=scores[0][1] if scores else None,
+            cancelled=self._control.cancelled,
+            ended_by=self._why_ended(),
+        )
 
     def cancel(self) -> None:
         """Begin no more iterations and kill those that run; from any thread."""
@@ -175,38 +144,110 @@ class Sweep:
             self._executor.cancel(ticket)
         return where
 
-    def _fill_places(self, outcomes: list[Outcome]) -> bool:
+    def _fill_places(self) -> bool:
         """Begin iterations while there is a free place; False when none was begun or skipped."""
         begun = False
-        while len(self._control.running()) < self._plan.n_places and not self._control.cancelled:
+        while len(self._control.running()) < self.plan.n_places and self._may_begin():
             proposal = self._proposals.next()
             if proposal is None:
                 break
             begun = True
-            self._callback.on_iteration_start(proposal)
-            if not self._control.start(proposal, self._submit):
-                self._end(self._never_ran(proposal), outcomes)
+            self._begin(proposal)
         return begun
+
+    def _may_begin(self) -> bool:
+        """Whether the search goes on; once an ensemble has begun it is over for good."""
+        return not (
+            self._control.cancelled
+            or self._stopping.reason()
+            or not self._budget.allows()
+            or any(past.proposal.is_ensemble for past in self._history)
+        )
+
+    def _run_ensembles(self) -> None:
+        """Begin the ensembles side by side, when the search has left them something to use."""
+        for proposal in self._ensembles():
+            if self._control.cancelled or not self._budget.allows(ensemble=True):
+                break
+            self._begin(proposal)
+        while self._control.running():
+            self._take_in()
+
+    def _ensembles(self) -> list[Proposal]:
+        """Propose the ensembles that have not ended yet; none without two pipelines."""
+        if self._stopping.exit_reason or len(self._members()) < 2:
+            return []
+        past = {each.proposal.model: each for each in self._history if each.proposal.is_ensemble}
+        used = {each.proposal.number for each in self._outcomes}
+        used |= {each.proposal.number for each in self._history}
+        free = iter(number for number in range(self._config.iterations) if number not in used)
+        return [
+            past[kind].proposal
+            if kind in past
+            else Proposal(
+                number=next(free), scaler="", model=kind, params={}, proposed_by="ensemble"
+            )
+            for kind in self.plan.ensembles
+            if kind not in past or not past[kind].state.is_finished
+        ]
+
+    def _members(self) -> tuple[Member, ...]:
+        """Give the best iterations that an ensemble may use, the best first."""
+        scores = scores_of(self._config, self._outcomes, self._history)
+        n_members = self._config.ensemble_iterations or DEFAULT_ENSEMBLE_ITERATIONS
+        return tuple(
+            Member(
+                number=proposal.number,
+                label=proposal.label,
+                folder=self._find_output(proposal.number),
+            )
+            for proposal, _ in scores
+            if not proposal.is_ensemble
+        )[:n_members]
+
+    def _begin(self, proposal: Proposal) -> None:
+        self._callback.on_iteration_start(proposal)
+        if not self._control.start(proposal, self._submit):
+            self._end(self._never_ran(proposal))
 
     def _submit(self, proposal: Proposal) -> Ticket:
         output_dir = self._fresh_folder(proposal)
-        order = IterationOrder(
+        timeout_s, by_sweep = self._budget.limit_s(ensemble=proposal.is_ensemble)
+        function = run_ensemble if proposal.is_ensemble else run_iteration
+        ticket = self._executor.submit(
+            function,
+            self._order(proposal, output_dir),
+            output_dir=output_dir,
+            timeout_s=timeout_s,
+            n_threads=self.plan.n_threads,
+            memory_mb=self._config.mem_in_mb,
+        )
+        if by_sweep:
+            self._out_of_time.add(ticket)
+        return ticket
+
+    def _order(self, proposal: Proposal, output_dir: Path) -> IterationOrder | EnsembleOrder:
+        seed = iteration_seed(self._config.seed, proposal.number)
+        if proposal.is_ensemble:
+            return EnsembleOrder(
+                kind=proposal.model,
+                members=self._members(),
+                config=self._config,
+                data_dir=self._data_dir,
+                output_dir=output_dir,
+                seed=seed,
+                save_model=self._save_model,
+                load_model=self._load_model,
+            )
+        return IterationOrder(
             spec=proposal.spec,
+            config=self._config,
             data_dir=self._data_dir,
             output_dir=output_dir,
-            n_folds=self._config.n_cross_validations,
-            fold_seed=self._config.seed,
-            seed=iteration_seed(self._config.seed, proposal.number),
-            n_jobs=self._plan.n_threads,
-            primary_metric=self._config.primary_metric,
+            seed=seed,
+            n_jobs=self.plan.n_threads,
+            device=self.plan.device,
             save_model=self._save_model,
-        )
-        return self._executor.submit(
-            run_iteration,
-            order,
-            output_dir=output_dir,
-            timeout_s=self._config.iteration_timeout_s,
-            n_threads=self._plan.n_threads,
         )
 
     def _fresh_folder(self, proposal: Proposal) -> Path:
@@ -220,16 +261,25 @@ class Sweep:
     def _outcome(self, finished: Finished) -> Outcome:
         proposal = self._control.finish(finished.ticket)
         result = finished.value if isinstance(finished.value, IterationResult) else None
+        reason = finished.reason
+        if finished.state is IterationState.TIMED_OUT and finished.ticket in self._out_of_time:
+            reason = _OUT_OF_TIME
+        if finished.state is IterationState.CANCELLED and self._stopping.exit_reason:
+            reason = f"Not needed any more. {self._stopping.exit_reason}"
         return Outcome(
             proposal=proposal,
             state=finished.state,
-            reason=finished.reason,
+            reason=reason,
             traceback_text=finished.traceback_text,
             metrics=result.metrics if result else {},
             fold_metrics=result.fold_metrics if result else {},
             hyperparameters=result.hyperparameters if result else {},
             fit_s=result.fit_s if result else 0.0,
             predict_s=result.predict_s if result else 0.0,
+            standard_error=standard_error(
+                result.fold_metrics[self._config.primary_metric] if result else []
+            ),
+            test_metrics=result.test_metrics if result else {},
             started_at_ms=finished.started_at_ms,
             ended_at_ms=finished.ended_at_ms,
             output_dir=finished.ticket.output_dir,
@@ -246,11 +296,16 @@ class Sweep:
             output_dir=self._fresh_folder(proposal),
         )
 
-    def _end(self, outcome: Outcome, outcomes: list[Outcome]) -> None:
-        score = outcome.metrics.get(self._config.primary_metric)
-        self._proposals.learn(outcome.proposal, outcome.state, score)
-        outcomes.append(outcome)
+    def _end(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        if not outcome.proposal.is_ensemble:
+            score = outcome.metrics.get(self._config.primary_metric)
+            self._proposals.learn(outcome.proposal, outcome.state, score)
+            self._stopping.see(outcome.proposal.number, outcome.proposal.label, score)
         self._callback.on_iteration_end(outcome)
+        if self._stopping.exit_reason:
+            for ticket in self._control.running():
+                self._executor.cancel(ticket)
 
     def _stop_running(self) -> None:
         for ticket in self._control.running():
@@ -258,6 +313,10 @@ class Sweep:
         while self._control.running():
             for finished in self._wait():
                 self._control.finish(finished.ticket)
+
+    def _take_in(self) -> None:
+        for finished in self._wait():
+            self._end(self._outcome(finished))
 
     def _wait(self) -> list[Finished]:
         """Wait for the next iterations to end; at once empty if none runs."""
@@ -267,69 +326,14 @@ class Sweep:
             raise RuntimeError("The executor was closed while a sweep was using it.")
         return finished
 
+    def _why_ended(self) -> str:
+        reason = self._stopping.reason()
+        if not reason and not self._budget.allows() and not self._control.cancelled:
+            reason = "The time of the sweep (experiment_timeout_minutes) was up."
+        return reason
+
 
 def iteration_seed(seed: int, number: int) -> int:
     """Derive the seed of an iteration from that of the sweep; 0 to 2**31 - 1."""
     state = np.random.SeedSequence([seed, number]).generate_state(1)[0]
     return int(state) & (2**31 - 1)  # LightGBM's seeds are signed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """How many iterations run at a time, and how many threads each of them has."""
-
-    n_places: int
-    n_threads: int
-
-
-def _plan(config: AutoMLConfig) -> _Plan:
-    n_cores = available_cores()
-    wanted = config.max_concurrent_iterations or n_cores
-    n_places = min(wanted, n_cores, config.iterations)
-    return _Plan(n_places=n_places, n_threads=max(1, n_cores // n_places))
-
-
-def _propose(
-    config: AutoMLConfig, dataset: Dataset, history: Sequence[PastIteration]
-) -> Proposals:
-    models, left_out = pipelines.usable_models(
-        config.models,
-        dataset,
-        n_folds=config.n_cross_validations,
-        chosen=config.allowed_models is not None,
-    )
-    for name, reason in left_out.items():
-        _LOG.info("%s is left out: %s.", name, reason)
-    sampler = Sampler(
-        config.task, models, greater_is_better=config.greater_is_better, seed=config.seed
-    )
-    return Proposals(
-        config.task, models, n_iterations=config.iterations, sampler=sampler, history=history
-    )
-
-
-def _result(
-    config: AutoMLConfig,
-    outcomes: Sequence[Outcome],
-    history: Sequence[PastIteration],
-    *,
-    cancelled: bool,
-) -> SweepResult:
-    """Find the best iteration; the earlier one of two that are equal."""
-    sign = 1 if config.greater_is_better else -1
-    scores = {
-        past.proposal.number: past.score
-        for past in history
-        if past.state is IterationState.COMPLETED and past.score is not None
-    } | {
-        each.proposal.number: each.metrics[config.primary_metric]
-        for each in outcomes
-        if each.state is IterationState.COMPLETED
-    }
-    best = max(scores, key=lambda number: (sign * scores[number], -number), default=None)
-    return SweepResult(
-        outcomes=tuple(outcomes),
-        best_number=best,
-        best_score=None if best is None else scores[best],
-        cancelled=cancelled,
-    )

@@ -19,6 +19,7 @@ TRANSITIVE: Final = ("threadpoolctl", "joblib")
 LEFT_OUT: Final = ("nvidia-nccl-cu12", "nvidia-nccl-cu13")
 """300 MB that XGBoost wants for training on several GPUs, and loads only then."""
 CHECK_IMPORTS: Final = (
+    "catboost",
     "cloudpickle",
     "lightgbm",
     "matplotlib.figure",
@@ -26,6 +27,7 @@ CHECK_IMPORTS: Final = (
     "numpy",
     "optuna",
     "pandas",
+    "pyarrow",
     "pydantic",
     "scipy",
     "shap",

@@ -51,8 +51,25 @@ class SweepResumed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Guardrail:
+    """Something about the data that a person should know.
+
+    Attributes:
+        id: What kind of finding it is.
+        column: The column it is about; empty for the whole table.
+        severity: `warning` if scores may not hold on new data, else `info`.
+        text: One line: what was found and what can be done.
+    """
+
+    id: str
+    column: str
+    severity: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataLoaded:
-    """`get_data()` returned data that passed all checks."""
+    """The data was loaded and passed all checks."""
 
     n_rows: int
     n_columns: int
@@ -60,6 +77,34 @@ class DataLoaded:
     digest: str
     duration_s: float
     feature_names: tuple[str, ...] | None = None
+    guardrails: tuple[Guardrail, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPlanned:
+    """What the sweep will do with this data on this machine.
+
+    Attributes:
+        models: Names of the models that are searched.
+        left_out: Why each of the others is not, by name.
+        ensembles: Kinds of the last iterations.
+        n_places: Iterations at a time.
+        n_threads: Threads of each of them.
+        device: Where boosters that can are fitted: `cpu` or `cuda`.
+        validation: How pipelines are scored, for a person: `5-fold cross-validation`.
+        n_folds: How often each is fitted for that.
+        n_test_rows: Rows that no iteration sees; 0 without `test_size`.
+    """
+
+    models: tuple[str, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    ensembles: tuple[str, ...] = ()
+    n_places: int = 1
+    n_threads: int = 1
+    device: str = "cpu"
+    validation: str = ""
+    n_folds: int = 0
+    n_test_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +112,9 @@ class IterationStarted:
     """A pipeline is being fitted in a process of its own.
 
     Attributes:
+        scaler: Its scaler; empty for an ensemble.
         params: The hyper-parameters proposed, by names such as `model__max_depth`.
-        proposed_by: Which step of the search proposed it: `portfolio` or `optuna`.
+        proposed_by: Which step of the search proposed it: `portfolio`, `optuna` or `ensemble`.
         attempt: Above 1 when an agent died while the iteration ran.
     """
 
@@ -93,6 +139,10 @@ class IterationFinished:
         hyperparameters: All of scaler and model, defaults included.
         fit_s: Seconds spent in fitting, folds and refit together.
         predict_s: Seconds spent in predicting the held-out folds.
+        standard_error: Of the primary metric's mean over the folds, or None; a lower bound,
+            because the folds share most of the rows that they are fitted on.
+        test_metrics: Of the model on rows that nothing was chosen by (`test_size`), by name; where
+            the score of the best of many iterations is luck, these do not follow.
         files: Everything that the iteration left, its log and its model included.
         model_path: Folder of the model among `files`, or None.
     """
@@ -107,6 +157,8 @@ class IterationFinished:
     hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
     fit_s: float = 0.0
     predict_s: float = 0.0
+    standard_error: float | None = None
+    test_metrics: Mapping[str, float | None] = field(default_factory=dict)
     files: tuple[ArtifactFile, ...] = ()
     model_path: str | None = None
 
@@ -145,10 +197,16 @@ class RequestHandled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepFinished:
-    """Last event of a journal."""
+    """Last event of a journal.
+
+    Attributes:
+        reason: Why there is no model; empty when there is one.
+        ended_by: Why the search ended before its last iteration; empty if it did not.
+    """
 
     status: SweepStatus
     reason: str = ""
+    ended_by: str = ""
     best_iteration: int | None = None
     files: tuple[ArtifactFile, ...] = ()
 
@@ -157,6 +215,7 @@ Event: TypeAlias = (
     SweepStarted
     | SweepResumed
     | DataLoaded
+    | SearchPlanned
     | IterationStarted
     | IterationFinished
     | ExplanationStarted
@@ -171,6 +230,7 @@ EVENT_TYPES: Final[Mapping[str, type[Event]]] = {
         SweepStarted,
         SweepResumed,
         DataLoaded,
+        SearchPlanned,
         IterationStarted,
         IterationFinished,
         ExplanationStarted,

@@ -17,6 +17,7 @@ from mlflow_automl_remote.journal.events import (
     IterationStarted,
     RequestHandled,
     Scalar,
+    SearchPlanned,
     SweepFinished,
     SweepResumed,
     SweepStarted,
@@ -50,13 +51,15 @@ class Iteration:
     hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
     fit_s: float = 0.0
     predict_s: float = 0.0
+    standard_error: float | None = None
+    test_metrics: Mapping[str, float | None] = field(default_factory=dict)
     files: tuple[ArtifactFile, ...] = ()
     model_path: str | None = None
 
     @property
     def pipeline(self) -> str:
         """The label of the pipeline, such as `MaxAbsScaler LightGBM`."""
-        return f"{self.scaler} {self.model}"
+        return f"{self.scaler} {self.model}".strip()
 
     @property
     def duration_s(self) -> float | None:
@@ -71,6 +74,8 @@ class SweepState:
     Attributes:
         iterations: By number; in the order in which they began.
         finished: Numbers of the ended iterations, in the order in which they ended.
+        plan: What the search was to do, or None before it began.
+        ended_by: Why the search ended before its last iteration; empty if it did not.
         attempt: How many agents have worked on it.
         n_events: How many events it is the fold of.
     """
@@ -81,6 +86,8 @@ class SweepState:
     started_ms: int | None = None
     ended_ms: int | None = None
     data: DataLoaded | None = None
+    plan: SearchPlanned | None = None
+    ended_by: str = ""
     iterations: Mapping[int, Iteration] = field(default_factory=dict)
     finished: tuple[int, ...] = ()
     best_iteration: int | None = None
@@ -136,6 +143,10 @@ def _data_loaded(state: SweepState, event: DataLoaded, _: int) -> SweepState:
     return replace(state, data=event)
 
 
+def _search_planned(state: SweepState, event: SearchPlanned, _: int) -> SweepState:
+    return replace(state, plan=event)
+
+
 def _iteration_started(state: SweepState, event: IterationStarted, time_ms: int) -> SweepState:
     begun = Iteration(
         number=event.iteration,
@@ -168,6 +179,8 @@ def _iteration_finished(state: SweepState, event: IterationFinished, _: int) -> 
         hyperparameters=event.hyperparameters,
         fit_s=event.fit_s,
         predict_s=event.predict_s,
+        standard_error=event.standard_error,
+        test_metrics=event.test_metrics,
         files=event.files,
         model_path=event.model_path,
     )
@@ -215,7 +228,12 @@ def _request_handled(state: SweepState, event: RequestHandled, _: int) -> SweepS
 
 def _sweep_finished(state: SweepState, event: SweepFinished, time_ms: int) -> SweepState:
     return replace(
-        state, status=event.status, reason=event.reason, ended_ms=time_ms, files=event.files
+        state,
+        status=event.status,
+        reason=event.reason,
+        ended_by=event.ended_by,
+        ended_ms=time_ms,
+        files=event.files,
     )
 
 
@@ -223,6 +241,7 @@ _HANDLERS: Final[Mapping[type[Event], Callable[[SweepState, Any, int], SweepStat
     SweepStarted: _sweep_started,
     SweepResumed: _sweep_resumed,
     DataLoaded: _data_loaded,
+    SearchPlanned: _search_planned,
     IterationStarted: _iteration_started,
     IterationFinished: _iteration_finished,
     ExplanationStarted: _explanation_started,

@@ -95,7 +95,9 @@ def test_a_sweep_is_recorded_whole(make: Callable[..., Workspace]) -> None:
     for iteration in state.iterations.values():
         assert iteration.state is IterationState.COMPLETED
         assert iteration.score == iteration.metrics["accuracy"]
-        assert len(iteration.fold_metrics["accuracy"]) == 5
+        assert len(iteration.fold_metrics["accuracy"]) == 10
+        assert iteration.standard_error is not None
+        assert 0 <= iteration.standard_error < 0.1
         assert len(iteration.hyperparameters) > 2
         assert iteration.model_path == f"iterations/{iteration.number:03d}/model"
         assert any(file.path.endswith("iteration.log") for file in iteration.files)
@@ -236,3 +238,52 @@ def test_the_agent_proves_that_it_lives(make: Callable[..., Workspace]) -> None:
     assert identity["starttime"] == int(stat.rpartition(")")[2].split()[19])
     assert (workspace.path / "heartbeat").exists()
     assert os.access(workspace.path / "agent.lock", os.R_OK)
+
+
+def test_ensembles_are_iterations_whose_models_load_and_are_explained(
+    make: Callable[..., Workspace],
+) -> None:
+    """The journal says who their members are; one model folder holds all that they need."""
+    import mlflow.pyfunc
+    from sklearn.datasets import load_wine
+
+    workspace = make(
+        iterations=6,
+        n_cross_validations=3,
+        test_size=0.3,
+        enable_voting_ensemble=True,
+        enable_stack_ensemble=True,
+        primary_metric="log_loss",
+        allowed_models=["LightGBM", "XGBoost", "LogisticRegression", "KNN"],
+        debug_log="everything.log",
+        model_explainability=True,
+    )
+    state = workspace.run()
+    assert state.status is SweepStatus.COMPLETED
+    assert state.plan is not None
+    assert state.plan.ensembles == ("VotingEnsemble", "StackEnsemble")
+    assert state.plan.validation == "3-fold cross-validation"
+    assert state.plan.n_test_rows == 53
+    assert state.explanation is not None
+    assert state.explanation.reason == ""
+    for number, name in ((4, "VotingEnsemble"), (5, "StackEnsemble")):
+        iteration = state.iterations[number]
+        assert (iteration.pipeline, iteration.proposed_by) == (name, "ensemble")
+        assert iteration.state is IterationState.COMPLETED, iteration.reason
+        assert set(iteration.test_metrics) == set(iteration.metrics)
+        assert "model__members" in iteration.hyperparameters
+        folder = workspace.path / "artifacts" / str(iteration.model_path)
+        X, y = load_wine(return_X_y=True)
+        predicted = mlflow.pyfunc.load_model(str(folder)).predict(X)
+        assert (predicted == y).mean() > 0.9
+    assert "sweep/everything.log" in [file.path for file in state.files]
+    assert "is left out" not in (workspace.path / "agent.log").read_text()
+
+
+def test_why_a_search_ended_early_is_in_the_journal(make: Callable[..., Workspace]) -> None:
+    """And its log holds no more than it was asked for."""
+    workspace = make(iterations=8, experiment_exit_score=0.5, verbosity="ERROR")
+    state = workspace.run()
+    assert state.status is SweepStatus.COMPLETED
+    assert "reached experiment_exit_score" in state.ended_by
+    assert (workspace.path / "agent.log").read_text() == ""

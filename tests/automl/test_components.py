@@ -19,10 +19,15 @@ from sklearn.exceptions import ConvergenceWarning
 
 from mlflow_automl_remote.automl import data, evaluation, pipelines
 from mlflow_automl_remote.automl.components import MODELS, SCALERS
-from mlflow_automl_remote.automl.components.base import MAX_ROUNDS, Component
+from mlflow_automl_remote.automl.components.base import (
+    FEWEST_TO_STOP_EARLY,
+    MAX_ROUNDS,
+    Component,
+)
 from mlflow_automl_remote.automl.pipelines import PipelineSpec, join_params
+from mlflow_automl_remote.automl.splits import Splits, make_splits
 from mlflow_automl_remote.config import MODELS as CONFIGURED
-from mlflow_automl_remote.config import Task
+from mlflow_automl_remote.config import AutoMLConfig, Task
 
 N_ROWS = 60
 ALL_MODELS = [(task, name) for task, models in MODELS.items() for name in models]
@@ -42,6 +47,11 @@ def _dataset(task: Task, folder: Path) -> data.Dataset:
         raw = {"X": X, "y": y}
     data.save(data.check(raw, task, n_folds=3), folder)
     return data.open_dataset(folder)
+
+
+def _folds(dataset: data.Dataset, n_folds: int) -> Splits:
+    config = AutoMLConfig.parse({"task": dataset.task, "n_cross_validations": n_folds})
+    return make_splits(dataset, config)
 
 
 def test_every_model_of_the_settings_exists_and_no_other() -> None:
@@ -68,7 +78,8 @@ def test_hyper_parameters_are_json_scalars_and_rounds_are_bounded(component: Com
     for _ in range(20):
         params = component.suggest(study.ask())
         assert params == json.loads(json.dumps(params))
-        assert int(params.get("n_estimators") or 0) <= MAX_ROUNDS
+        rounds = {"n_estimators", "iterations", "max_iter"} & set(params)
+        assert all(int(params[name] or 0) <= MAX_ROUNDS for name in rounds)
 
 
 @pytest.mark.parametrize(("task", "name"), ALL_MODELS)
@@ -90,12 +101,11 @@ def test_a_model_fits_scores_and_travels_without_our_package(
         pipeline = pipelines.build(spec, task, context)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # sixty rows are few
-            scored = evaluation.evaluate(
-                clone(pipeline), dataset, evaluation.make_splitter(task, 3, seed=0)
-            )
+            scored = evaluation.evaluate(clone(pipeline), dataset, _folds(dataset, 3))
             fitted = evaluation.refit(pipeline, dataset)
-        assert scored.oof.shape == ((N_ROWS, 3) if task == "classification" else (N_ROWS,))
-        assert np.isfinite(scored.oof).all()
+        predicted = np.concatenate(scored.predictions)
+        assert predicted.shape == ((N_ROWS, 3) if task == "classification" else (N_ROWS,))
+        assert np.isfinite(predicted).all()
         hyperparameters = pipelines.hyperparameters(fitted)
         assert hyperparameters == json.loads(json.dumps(hyperparameters, allow_nan=False))
         _check_portable(pickle.dumps(fitted))
@@ -162,26 +172,71 @@ def test_gradient_boosting_fits_where_no_rows_can_be_spared_to_stop_early(n_clas
     params = join_params({}, component.defaults)
     spec = PipelineSpec(scaler="MaxAbsScaler", model=component.name, params=params)
     context = pipelines.context_for(dataset, n_folds=2, seed=0, n_jobs=1)
-    splitter = evaluation.make_splitter("classification", 2, seed=0)
     pipeline = pipelines.build(spec, "classification", context)
-    assert evaluation.evaluate(pipeline, dataset, splitter).oof.shape == (len(y), n_classes)
+    scored = evaluation.evaluate(pipeline, dataset, _folds(dataset, 2))
+    assert np.concatenate(scored.predictions).shape == (len(y), n_classes)
 
 
-def test_models_that_cannot_work_on_the_data_are_left_out_with_a_reason() -> None:
-    """Calibration needs three rows of each class; when nothing else is allowed, it is tried."""
-    X, y = np.arange(20.0).reshape(10, 2), np.array([0] * 7 + [1] * 3)
-    dataset = data.check({"X": X, "y": y}, "classification", n_folds=3)
-    left, reasons = pipelines.usable_models(("KNN", "SVM"), dataset, n_folds=3, chosen=True)
-    assert left == ("KNN",)
-    assert "the rarest class has 3 rows" in reasons["SVM"]
-    only = pipelines.usable_models(("SVM",), dataset, n_folds=3, chosen=True)
-    assert only == (("SVM",), {})
+@pytest.mark.parametrize(("task", "name"), ALL_MODELS)
+def test_a_model_takes_weights_a_single_column_and_a_single_row_or_says_that_it_does_not(
+    task: Task, name: str, tmp_path: Path
+) -> None:
+    """A weight counts: rows of weight nearly zero with wrong targets do no harm."""
+    component = MODELS[task][name]
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.0, 1.0, 120)
+    y = (x > 0.5).astype(int) if task == "classification" else 3.0 * x
+    wrong = np.arange(120) % 2 == 0
+    given = np.where(wrong, 1 - y if task == "classification" else -y, y)
+    weight = np.where(wrong, 1e-3, 1.0)
+    raw = {"X": x.reshape(-1, 1), "y": given}
+    if component.takes_weights:
+        raw["sample_weight"] = weight
+    data.save(data.check(raw, task), tmp_path)
+    dataset = data.open_dataset(tmp_path)
+    context = pipelines.context_for(dataset, n_folds=2, seed=0, n_jobs=1)
+    scaler = SCALERS[component.scalers[0]]
+    params = join_params(scaler.defaults, component.defaults)
+    spec = PipelineSpec(scaler=scaler.name, model=name, params=params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = evaluation.refit(pipelines.build(spec, task, context, dataset=dataset), dataset)
+    assert fitted.predict(dataset.X[:1]).shape == (1,)
+    if component.takes_weights and name not in ("BernoulliNaiveBayes", "MultinomialNaiveBayes"):
+        middle = np.array([[0.1], [0.9]])
+        low, high = (float(value) for value in fitted.predict(middle))
+        assert low < high
 
 
-def test_kernel_machines_are_for_few_rows_unless_asked_for() -> None:
-    """Their time grows with the square of the rows."""
-    n_rows = pipelines.MAX_ROWS_FOR_KERNELS + 2
-    dataset = data.check({"X": np.ones((n_rows, 1)), "y": np.arange(n_rows) % 2}, "classification")
-    models = ("KNN", "SVM")
-    assert pipelines.usable_models(models, dataset, n_folds=2, chosen=False)[0] == ("KNN",)
-    assert pipelines.usable_models(models, dataset, n_folds=2, chosen=True)[0] == models
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [(task, name) for task, name in ALL_MODELS if MODELS[task][name].early_stopping],
+)
+@pytest.mark.parametrize("labels", ["codes", "text"])
+def test_a_booster_is_stopped_early_on_rows_that_do_not_score_and_keeps_its_rounds(
+    task: Task, name: str, labels: str
+) -> None:
+    """On noise few rounds are best; the model for all rows has the mean of the folds."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2 * FEWEST_TO_STOP_EARLY + 100, 4))
+    y = rng.integers(0, 2, len(X)) if task == "classification" else rng.normal(size=len(X))
+    if labels == "text" and task == "classification":
+        y = np.array(["no", "yes"])[y]
+    dataset = data.check({"X": X, "y": y, "sample_weight": np.ones(len(X))}, task)
+    splits = _folds(dataset, 2)
+    context = pipelines.context_for(dataset, splits=splits, seed=0, n_jobs=1)
+    component = MODELS[task][name]
+    spec = PipelineSpec(
+        scaler="MaxAbsScaler", model=name, params=join_params({}, component.defaults)
+    )
+    stopping = pipelines.early_stopping_of(spec, task, context)
+    assert stopping is not None
+    pipeline = pipelines.build(spec, task, context)
+    scored = evaluation.evaluate(pipeline, dataset, splits, early_stopping=stopping)
+    assert scored.rounds is not None
+    assert 1 <= scored.rounds < 100
+    if task == "classification":
+        assert 0.45 < scored.metrics["AUC_weighted"] < 0.55
+    final = evaluation.refit(evaluation.with_rounds(pipeline, stopping, scored.rounds), dataset)
+    assert scored.rounds in pipelines.hyperparameters(final).values()
+    assert evaluation.predict(final, X[:3], dataset).shape[0] == 3

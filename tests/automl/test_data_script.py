@@ -10,6 +10,7 @@ import pytest
 
 from mlflow_automl_remote.automl import data
 from mlflow_automl_remote.automl.data_script import DataOrder, load_data_script, prepare_data
+from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.errors import DataError
 
 
@@ -77,10 +78,11 @@ def test_running_out_of_memory_is_not_taken_for_an_error_of_the_script(tmp_path:
 
 def test_prepared_data_can_be_opened(tmp_path: Path) -> None:
     """The summary says what the folder holds."""
-    path = _script(
+    _script(
         tmp_path, "def get_data():\n    return {'X': [[1], [2], [3], [4]], 'y': list('abab')}\n"
     )
-    order = DataOrder(script=path, task="classification", n_folds=2, folder=tmp_path / "data")
+    config = AutoMLConfig.parse({"task": "classification"})
+    order = DataOrder(config=config, project=tmp_path, folder=tmp_path / "data")
     summary = prepare_data(order)
     assert (summary.n_rows, summary.n_features, summary.n_classes) == (4, 1, 2)
     assert summary.digest == data.open_dataset(tmp_path / "data").digest

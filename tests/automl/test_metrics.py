@@ -7,6 +7,8 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn import metrics as sk
 
@@ -158,3 +160,83 @@ def test_a_metric_that_is_undefined_in_one_fold_is_undefined_on_average() -> Non
     assert mean["a"] == 2.0
     assert math.isnan(mean["b"])
     assert metrics.by_name(per_fold)["a"] == [1.0, 3.0]
+
+
+weights_and_seed = st.tuples(
+    st.integers(2, 6), st.integers(0, 10_000), st.sampled_from([None, 1, 2])
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(weights_and_seed)
+def test_weighted_classification_metrics_equal_those_of_scikit_learn(
+    case: tuple[int, int, int | None],
+) -> None:
+    """Whatever the classes, the weights and the ties; rows of weight 0 do not exist."""
+    n_classes, seed, digits = case
+    y, p = _case(n_classes, n_rows=60, digits=digits, seed=seed)
+    w = np.random.default_rng(seed).choice([0.0, 0.5, 1.0, 3.0], len(y))
+    w[[np.flatnonzero(y == c)[0] for c in np.unique(y)]] = 1.0
+    classes = np.arange(n_classes)
+    got = metrics.score_classification(y, p, classes=classes, sample_weight=w)
+    predicted, here = p.argmax(axis=1), np.unique(y)
+    expected = {
+        "accuracy": sk.accuracy_score(y, predicted, sample_weight=w),
+        "log_loss": sk.log_loss(y, p, labels=classes, sample_weight=w),
+        "AUC_macro": np.mean([sk.roc_auc_score(y == c, p[:, c], sample_weight=w) for c in here]),
+        "average_precision_score_weighted": np.average(
+            [sk.average_precision_score(y == c, p[:, c], sample_weight=w) for c in here],
+            weights=[w[y == c].sum() for c in here],
+        ),
+        "average_precision_score_micro": sk.average_precision_score(
+            np.eye(n_classes)[y], p, average="micro", sample_weight=w
+        ),
+        "f1_score_weighted": sk.f1_score(
+            y, predicted, average="weighted", sample_weight=w, zero_division=0
+        ),
+    }
+    assert expected == pytest.approx({name: got[name] for name in expected}, abs=1e-9)
+    kept = w > 0
+    without = metrics.score_classification(
+        y[kept], p[kept], classes=classes, sample_weight=w[kept]
+    )
+    assert without == pytest.approx(got, abs=1e-9)
+    for name, value in got.items():
+        alone = metrics.score_classification(y, p, classes=classes, sample_weight=w, only=name)
+        assert alone[name] == value
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.booleans())
+def test_weighted_regression_metrics_equal_those_of_scikit_learn(seed: int, ties: bool) -> None:
+    """A whole number as a weight is the same as so many rows."""
+    rng = np.random.default_rng(seed)
+    y, predicted = rng.gamma(2.0, 5.0, 40), rng.gamma(2.0, 5.0, 40)
+    if ties:
+        y, predicted = np.round(y), np.round(predicted)
+    w = rng.integers(0, 4, 40).astype(float)
+    w[0] = 1.0
+    got = metrics.score_regression(y, predicted, y_min=0.0, y_max=10.0, sample_weight=w)
+    expected = {
+        "mean_absolute_error": sk.mean_absolute_error(y, predicted, sample_weight=w),
+        "median_absolute_error": sk.median_absolute_error(y, predicted, sample_weight=w),
+        "root_mean_squared_error": sk.root_mean_squared_error(y, predicted, sample_weight=w),
+        "root_mean_squared_log_error": sk.root_mean_squared_log_error(
+            y, predicted, sample_weight=w
+        ),
+        "explained_variance": sk.explained_variance_score(y, predicted, sample_weight=w),
+        "r2_score": sk.r2_score(y, predicted, sample_weight=w),
+    }
+    assert expected == pytest.approx({name: got[name] for name in expected})
+    times = w.astype(int)
+    repeated = metrics.score_regression(
+        np.repeat(y, times), np.repeat(predicted, times), y_min=0.0, y_max=10.0
+    )
+    del repeated["spearman_correlation"]  # ranks are those without weights
+    assert repeated == pytest.approx({name: got[name] for name in repeated})
+
+
+def test_the_standard_error_of_a_mean_over_folds() -> None:
+    """One fold says nothing of it."""
+    assert metrics.standard_error([1.0, 2.0, 3.0]) == pytest.approx(1 / math.sqrt(3))
+    assert math.isnan(metrics.standard_error([1.0]))

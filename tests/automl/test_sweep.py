@@ -23,6 +23,7 @@ from mlflow_automl_remote.automl.components.base import Estimator
 from mlflow_automl_remote.automl.data import Dataset
 from mlflow_automl_remote.automl.executor import Executor
 from mlflow_automl_remote.automl.keeper import LOG_NAME
+from mlflow_automl_remote.automl.plan import SearchPlan
 from mlflow_automl_remote.automl.proposals import PastIteration, Proposal
 from mlflow_automl_remote.automl.sweep import Outcome, Sweep, iteration_seed
 from mlflow_automl_remote.config import METRICS, AutoMLConfig
@@ -50,6 +51,9 @@ class Recorder:
         self.started: list[Proposal] = []
         self.ended: list[Outcome] = []
         self._on_start = on_start
+
+    def on_plan(self, plan: SearchPlan) -> None:
+        self.plan = plan
 
     def on_iteration_start(self, proposal: Proposal) -> None:
         self.started.append(proposal)

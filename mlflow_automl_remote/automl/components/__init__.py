@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from mlflow_automl_remote.automl.components import (
+    catboost,
     gradient_boosting,
+    hist_gradient_boosting,
     lightgbm,
     linear,
+    mlp,
     naive_bayes,
     neighbors,
     scalers,
@@ -20,18 +23,20 @@ from mlflow_automl_remote.automl.components import (
 from mlflow_automl_remote.automl.components.base import Component
 from mlflow_automl_remote.config import Task
 
-_CLASSIFIER_FAMILIES: Final = (
+_FAMILIES_OF_BOTH: Final = (
     linear,
     sgd,
-    naive_bayes,
     neighbors,
-    svm,
+    mlp,
     trees,
     gradient_boosting,
+    hist_gradient_boosting,
     lightgbm,
     xgboost,
+    catboost,
 )
-_REGRESSOR_FAMILIES: Final = (linear, sgd, neighbors, trees, gradient_boosting, lightgbm, xgboost)
+_CLASSIFIER_FAMILIES: Final = (*_FAMILIES_OF_BOTH, naive_bayes, svm)
+_REGRESSOR_FAMILIES: Final = _FAMILIES_OF_BOTH
 
 SCALERS: Final[Mapping[str, Component]] = {
     component.name: component for component in scalers.SCALERS

@@ -60,6 +60,10 @@ def _build_regressor(params: Params, context: BuildContext) -> Estimator:
     return GradientBoostingRegressor(**_settings(params, context))  # type: ignore[no-any-return]
 
 
+def _seconds(context: BuildContext) -> float:
+    return 1e-7 * context.n_rows * context.n_features * _N_ROUNDS * context.n_outputs
+
+
 _DEFAULTS: Final[Params] = {
     "learning_rate": 0.25,
     "max_depth": 3,
@@ -74,6 +78,8 @@ CLASSIFIERS: Final = (
         build=_build_classifier,
         defaults=_DEFAULTS,
         scalers=TREE_SCALERS,
+        takes_sparse=True,
+        seconds=_seconds,
     ),
 )
 REGRESSORS: Final = (
@@ -83,5 +89,7 @@ REGRESSORS: Final = (
         build=_build_regressor,
         defaults={**_DEFAULTS, "max_depth": 4, "max_features": 0.5},
         scalers=TREE_SCALERS,
+        takes_sparse=True,
+        seconds=_seconds,
     ),
 )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-from lightgbm import LGBMClassifier, LGBMRegressor
+from lightgbm import LGBMClassifier, LGBMRegressor, early_stopping
 
 from mlflow_automl_remote.automl.components.base import (
     MAX_ROUNDS,
+    PATIENCE_ROUNDS,
     TREE_SCALERS,
     Build,
     BuildContext,
     Component,
+    EarlyStopping,
     Estimator,
     Params,
+    Part,
     Trial,
 )
 
@@ -48,6 +52,26 @@ def _build(kind: Callable[..., Estimator]) -> Build:
     return build
 
 
+def _fit_stopping_early(model: Any, fit: Part, stop: Part) -> int:
+    with warnings.catch_warnings():
+        # Since 4.7 it is called `eval_X` and `eval_y`; but text labels work with `eval_set` only.
+        warnings.filterwarnings("ignore", "The argument 'eval_set' is deprecated")
+        model.fit(
+            fit.X,
+            fit.y,
+            sample_weight=fit.weight,
+            eval_set=[(stop.X, stop.y)],
+            eval_sample_weight=None if stop.weight is None else [stop.weight],
+            callbacks=[early_stopping(PATIENCE_ROUNDS, verbose=False)],
+        )
+    return int(model.best_iteration_)
+
+
+def _seconds(context: BuildContext) -> float:
+    return 2e-8 * context.n_rows * context.n_features * MAX_ROUNDS * context.n_outputs / 4
+
+
+_STOPPING: Final = EarlyStopping(parameter="n_estimators", fit=_fit_stopping_early)
 _DEFAULTS: Final[Params] = {
     "n_estimators": 80,
     "learning_rate": 0.12,
@@ -66,6 +90,11 @@ CLASSIFIERS: Final = (
         build=_build(LGBMClassifier),
         defaults=_DEFAULTS,
         scalers=TREE_SCALERS,
+        mode="native",
+        takes_sparse=True,
+        takes_missing=True,
+        early_stopping=_STOPPING,
+        seconds=_seconds,
     ),
 )
 REGRESSORS: Final = (
@@ -75,5 +104,10 @@ REGRESSORS: Final = (
         build=_build(LGBMRegressor),
         defaults={**_DEFAULTS, "n_estimators": 200, "learning_rate": 0.08},
         scalers=TREE_SCALERS,
+        mode="native",
+        takes_sparse=True,
+        takes_missing=True,
+        early_stopping=_STOPPING,
+        seconds=_seconds,
     ),
 )

@@ -50,12 +50,17 @@ def _build_lasso(params: Params, context: BuildContext) -> Estimator:
     return LassoLars(random_state=context.seed, **params)  # type: ignore[no-any-return]
 
 
+def _seconds_of_lasso(context: BuildContext) -> float:
+    return 1e-9 * context.n_features**2 * (context.n_rows + context.n_features)
+
+
 CLASSIFIERS: Final = (
     Component(
         name="LogisticRegression",
         suggest=_suggest_logistic,
         build=_build_logistic,
         defaults={"C": 1.0, "class_weight": None},
+        takes_sparse=True,
     ),
 )
 REGRESSORS: Final = (
@@ -64,11 +69,14 @@ REGRESSORS: Final = (
         suggest=_suggest_elastic_net,
         build=_build_elastic_net,
         defaults={"alpha": 0.01, "l1_ratio": 0.5},
+        takes_sparse=True,
     ),
     Component(
         name="LassoLars",
         suggest=_suggest_lasso,
         build=_build_lasso,
         defaults={"alpha": 1e-3},
+        takes_weights=False,
+        seconds=_seconds_of_lasso,
     ),
 )

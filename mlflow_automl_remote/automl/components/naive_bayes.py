@@ -30,6 +30,7 @@ CLASSIFIERS: Final = (
         build=lambda p, c: BernoulliNB(**p),
         defaults={"alpha": 1.0, "fit_prior": True, "binarize": 0.0},
         scalers=("MinMaxScaler", "RobustScaler", "StandardScaler"),
+        takes_sparse=True,
     ),
     Component(
         name="MultinomialNaiveBayes",
@@ -37,5 +38,6 @@ CLASSIFIERS: Final = (
         build=lambda p, c: MultinomialNB(**p),
         defaults={"alpha": 1.0, "fit_prior": True},
         scalers=("MinMaxScaler",),  # it takes no negative values
+        takes_sparse=True,
     ),
 )

@@ -41,10 +41,30 @@ def _build_regressor(params: Params, context: BuildContext) -> Estimator:
     return KNeighborsRegressor(**_settings(params, context))  # type: ignore[no-any-return]
 
 
+def _seconds(context: BuildContext) -> float:
+    return 4e-10 * context.n_rows**2 * max(context.n_features, 10)
+
+
 _DEFAULTS: Final[Params] = {"n_neighbors": 5, "weights": "distance", "p": 2}
 CLASSIFIERS: Final = (
-    Component(name="KNN", suggest=_suggest, build=_build_classifier, defaults=_DEFAULTS),
+    Component(
+        name="KNN",
+        suggest=_suggest,
+        build=_build_classifier,
+        defaults=_DEFAULTS,
+        takes_sparse=True,
+        takes_weights=False,
+        seconds=_seconds,
+    ),
 )
 REGRESSORS: Final = (
-    Component(name="KNN", suggest=_suggest, build=_build_regressor, defaults=_DEFAULTS),
+    Component(
+        name="KNN",
+        suggest=_suggest,
+        build=_build_regressor,
+        defaults=_DEFAULTS,
+        takes_sparse=True,
+        takes_weights=False,
+        seconds=_seconds,
+    ),
 )

@@ -21,6 +21,8 @@ from mlflow_automl_remote.automl.components.base import (
     Trial,
 )
 
+_MAX_DIRECTIONS: Final = 200  # of a decomposition; a sparse matrix may have 100,000 columns
+
 
 def _nothing(trial: Trial) -> Params:
     del trial  # there is nothing to draw
@@ -67,8 +69,15 @@ def _suggest_svd(trial: Trial) -> Params:
 def _build_svd(params: Params, context: BuildContext) -> Estimator:
     wanted = round(float(params["share"] or 0) * context.n_features)
     return TruncatedSVD(  # type: ignore[no-any-return]
-        n_components=max(1, min(wanted, context.n_features)), random_state=context.seed
+        n_components=max(1, min(wanted, context.n_features, _MAX_DIRECTIONS)),
+        random_state=context.seed,
     )
+
+
+def _build_standard(params: Params, context: BuildContext) -> Estimator:
+    """Leave a sparse matrix where it is: moved to its mean it would have no zeros."""
+    with_mean = params["with_mean"] and not context.is_sparse
+    return StandardScaler(**{**params, "with_mean": with_mean})  # type: ignore[no-any-return]
 
 
 def _suggest_norm(trial: Trial) -> Params:
@@ -99,7 +108,7 @@ SCALERS: Final = (
     Component(
         name="StandardScaler",
         suggest=_suggest_standard,
-        build=lambda p, c: StandardScaler(**p),
+        build=_build_standard,
         defaults={"with_mean": True, "with_std": True},
     ),
     Component(

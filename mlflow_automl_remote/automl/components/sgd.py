@@ -55,6 +55,7 @@ CLASSIFIERS: Final = (
         build=_build_classifier,
         defaults={"loss": "log_loss", **_PENALTY},
         scalers=("MaxAbsScaler", "MinMaxScaler", "Normalizer", "RobustScaler", "StandardScaler"),
+        takes_sparse=True,
     ),
 )
 REGRESSORS: Final = (
@@ -64,5 +65,6 @@ REGRESSORS: Final = (
         build=_build_regressor,
         defaults={"loss": "squared_error", "eta0": 0.01, **_PENALTY},
         scalers=("MaxAbsScaler", "MinMaxScaler", "StandardScaler"),  # others let it diverge
+        takes_sparse=True,
     ),
 )

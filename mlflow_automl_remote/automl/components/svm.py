@@ -77,12 +77,18 @@ def _with_probabilities(machine: Estimator, context: BuildContext) -> Estimator:
     )
 
 
+def _seconds(context: BuildContext) -> float:
+    n_fits = (CALIBRATION_FOLDS + 1) * context.n_outputs
+    return 1.2e-9 * n_fits * context.n_rows**2 * max(context.n_features, 10)
+
+
 CLASSIFIERS: Final = (
     Component(
         name="LinearSVM",
         suggest=_suggest_linear,
         build=_build_linear,
         defaults={"C": 1.0, "class_weight": None},
+        takes_sparse=True,
     ),
     Component(
         name="SVM",
@@ -90,5 +96,8 @@ CLASSIFIERS: Final = (
         build=_build_kernel,
         defaults={"C": 10.0, "gamma_rule": "scale", "class_weight": None},
         scalers=("MaxAbsScaler", "MinMaxScaler", "PCA", "RobustScaler", "StandardScaler"),
+        takes_sparse=True,
+        takes_weights=False,  # one machine against the rest cannot pass them on
+        seconds=_seconds,
     ),
 )

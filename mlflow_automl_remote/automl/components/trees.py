@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -66,6 +67,10 @@ def _forest(kind: Callable[..., Estimator]) -> Build:
     return build
 
 
+def _seconds_of_a_forest(context: BuildContext) -> float:
+    return 1e-8 * context.n_rows * math.log2(context.n_rows + 1) * context.n_features * MAX_ROUNDS
+
+
 _TREE: Final[Params] = {"max_depth": 12, "min_samples_leaf": 2, "ccp_alpha": 1e-6}
 _FOREST: Final[Params] = {"n_estimators": 100, "min_samples_leaf": 1}
 CLASSIFIERS: Final = (
@@ -75,6 +80,7 @@ CLASSIFIERS: Final = (
         build=_tree(DecisionTreeClassifier),
         defaults={"criterion": "gini", **_TREE},
         scalers=TREE_SCALERS,
+        takes_sparse=True,
     ),
     Component(
         name="RandomForest",
@@ -82,6 +88,8 @@ CLASSIFIERS: Final = (
         build=_forest(RandomForestClassifier),
         defaults={"criterion": "gini", "max_features": 0.2, **_FOREST},
         scalers=TREE_SCALERS,
+        takes_sparse=True,
+        seconds=_seconds_of_a_forest,
     ),
     Component(
         name="ExtremeRandomTrees",
@@ -89,6 +97,8 @@ CLASSIFIERS: Final = (
         build=_forest(ExtraTreesClassifier),
         defaults={"criterion": "gini", "max_features": 0.2, **_FOREST},
         scalers=TREE_SCALERS,
+        takes_sparse=True,
+        seconds=_seconds_of_a_forest,
     ),
 )
 REGRESSORS: Final = (
@@ -98,6 +108,7 @@ REGRESSORS: Final = (
         build=_tree(DecisionTreeRegressor),
         defaults=_TREE,
         scalers=TREE_SCALERS,
+        takes_sparse=True,
     ),
     Component(
         name="RandomForest",
@@ -105,6 +116,8 @@ REGRESSORS: Final = (
         build=_forest(RandomForestRegressor),
         defaults={"max_features": 0.5, **_FOREST},
         scalers=TREE_SCALERS,
+        takes_sparse=True,
+        seconds=_seconds_of_a_forest,
     ),
     Component(
         name="ExtremeRandomTrees",
@@ -112,5 +125,7 @@ REGRESSORS: Final = (
         build=_forest(ExtraTreesRegressor),
         defaults={"max_features": 0.8, **_FOREST},
         scalers=TREE_SCALERS,
+        takes_sparse=True,
+        seconds=_seconds_of_a_forest,
     ),
 )

@@ -1,25 +1,24 @@
-"""XGBoost.
-
-`XGBClassifier` takes only the labels 0, 1, ... n_classes - 1. For all others it is the one member
-of a soft `VotingClassifier`, which encodes the labels, gives them back and needs none of our code.
-"""
+"""XGBoost, whose classifier takes only the labels 0, 1, ... n_classes - 1."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from sklearn.ensemble import VotingClassifier
 from xgboost import XGBClassifier, XGBRegressor
 
 from mlflow_automl_remote.automl.components.base import (
     MAX_ROUNDS,
+    PATIENCE_ROUNDS,
     TREE_SCALERS,
     BuildContext,
     Component,
+    EarlyStopping,
     Estimator,
     Params,
+    Part,
     Trial,
 )
+from mlflow_automl_remote.automl.components.labels import with_labels
 
 
 def _suggest(trial: Trial) -> Params:
@@ -39,6 +38,7 @@ def _settings(params: Params, context: BuildContext) -> Params:
     return {
         **params,
         "tree_method": "hist",
+        "device": context.device,
         "random_state": context.seed,
         "n_jobs": context.n_jobs,
         "verbosity": 1,
@@ -46,16 +46,31 @@ def _settings(params: Params, context: BuildContext) -> Params:
 
 
 def _build_classifier(params: Params, context: BuildContext) -> Estimator:
-    model = XGBClassifier(**_settings(params, context))
-    if context.labels_are_codes:
-        return model
-    return VotingClassifier([("xgboost", model)], voting="soft")  # type: ignore[no-any-return]
+    return with_labels("xgboost", XGBClassifier(**_settings(params, context)), context)
 
 
 def _build_regressor(params: Params, context: BuildContext) -> Estimator:
     return XGBRegressor(**_settings(params, context))
 
 
+def _fit_stopping_early(model: Any, fit: Part, stop: Part) -> int:
+    model.set_params(early_stopping_rounds=PATIENCE_ROUNDS)
+    model.fit(
+        fit.X,
+        fit.y,
+        sample_weight=fit.weight,
+        eval_set=[(stop.X, stop.y)],
+        sample_weight_eval_set=None if stop.weight is None else [stop.weight],
+        verbose=False,
+    )
+    return int(model.best_iteration) + 1
+
+
+def _seconds(context: BuildContext) -> float:
+    return 2e-8 * context.n_rows * context.n_features * MAX_ROUNDS * context.n_outputs / 4
+
+
+_STOPPING: Final = EarlyStopping(parameter="n_estimators", fit=_fit_stopping_early)
 _DEFAULTS: Final[Params] = {
     "n_estimators": 80,
     "learning_rate": 0.2,
@@ -73,6 +88,10 @@ CLASSIFIERS: Final = (
         build=_build_classifier,
         defaults=_DEFAULTS,
         scalers=TREE_SCALERS,
+        takes_sparse=True,
+        takes_missing=True,
+        early_stopping=_STOPPING,
+        seconds=_seconds,
     ),
 )
 REGRESSORS: Final = (
@@ -82,5 +101,9 @@ REGRESSORS: Final = (
         build=_build_regressor,
         defaults={**_DEFAULTS, "n_estimators": 200, "learning_rate": 0.1, "max_depth": 6},
         scalers=TREE_SCALERS,
+        takes_sparse=True,
+        takes_missing=True,
+        early_stopping=_STOPPING,
+        seconds=_seconds,
     ),
 )

@@ -1,107 +1,37 @@
-"""Every setting of a sweep, validated, to and from JSON and YAML. Knows neither MLflow nor SSH."""
+"""The settings of a sweep as one value: what holds across them, and how they are read."""
 
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import ValidationError, field_validator, model_validator
 
+from mlflow_automl_remote.config import durations, names
+from mlflow_automl_remote.config.catalogue import (
+    DEFAULT_METRIC,
+    LOWER_IS_BETTER,
+    METRICS,
+    MODELS,
+)
+from mlflow_automl_remote.config.data_fields import DataFields
+from mlflow_automl_remote.config.fields import Fields
 from mlflow_automl_remote.errors import ConfigurationError
 
-Task = Literal["classification", "regression"]
-
-CLASSIFICATION_METRICS: Final = (
-    "AUC_macro",
-    "AUC_micro",
-    "AUC_weighted",
-    "accuracy",
-    "average_precision_score_macro",
-    "average_precision_score_micro",
-    "average_precision_score_weighted",
-    "balanced_accuracy",
-    "f1_score_macro",
-    "f1_score_micro",
-    "f1_score_weighted",
-    "log_loss",
-    "norm_macro_recall",
-    "precision_score_macro",
-    "precision_score_micro",
-    "precision_score_weighted",
-    "recall_score_macro",
-    "recall_score_micro",
-    "recall_score_weighted",
-    "weighted_accuracy",
-)
-REGRESSION_METRICS: Final = (
-    "explained_variance",
-    "mean_absolute_error",
-    "median_absolute_error",
-    "normalized_mean_absolute_error",
-    "normalized_median_absolute_error",
-    "normalized_root_mean_squared_error",
-    "normalized_root_mean_squared_log_error",
-    "r2_score",
-    "root_mean_squared_error",
-    "root_mean_squared_log_error",
-    "spearman_correlation",
-)
-METRICS: Final[Mapping[Task, tuple[str, ...]]] = {
-    "classification": CLASSIFICATION_METRICS,
-    "regression": REGRESSION_METRICS,
-}
-DEFAULT_METRIC: Final[Mapping[Task, str]] = {
-    "classification": "accuracy",
-    "regression": "normalized_root_mean_squared_error",
-}
-LOWER_IS_BETTER: Final = frozenset(
-    ("log_loss", *(name for name in REGRESSION_METRICS if name.endswith("_error")))
-)
-
-MODELS: Final[Mapping[Task, tuple[str, ...]]] = {
-    "classification": (
-        "BernoulliNaiveBayes",
-        "DecisionTree",
-        "ExtremeRandomTrees",
-        "GradientBoosting",
-        "KNN",
-        "LightGBM",
-        "LinearSVM",
-        "LogisticRegression",
-        "MultinomialNaiveBayes",
-        "RandomForest",
-        "SGD",
-        "SVM",
-        "XGBoost",
-    ),
-    "regression": (
-        "DecisionTree",
-        "ElasticNet",
-        "ExtremeRandomTrees",
-        "GradientBoosting",
-        "KNN",
-        "LassoLars",
-        "LightGBM",
-        "RandomForest",
-        "SGD",
-        "XGBoost",
-    ),
-}
-
-MAX_ITERATIONS: Final = 1000
+FEWEST_TO_VOTE: Final = 10
+"""Iterations from which on a voting ensemble is made without being asked for."""
+FEWEST_TO_STACK: Final = 20
+"""The same for a stacked ensemble."""
+FEWEST_FOR_ENSEMBLES: Final = 3
+"""Two pipelines and an ensemble of them."""
+DEFAULT_ENSEMBLE_ITERATIONS: Final = 15
 
 
-class AutoMLConfig(BaseModel):
+class AutoMLConfig(Fields, DataFields):
     """Every setting of a sweep.
 
     Raises:
@@ -110,63 +40,44 @@ class AutoMLConfig(BaseModel):
             what is allowed.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    task: Task = Field(description="The kind of problem.")
-    data_script: str = Field(
-        default="get_data.py",
-        description="Python file in the project folder with get_data(); run on the target.",
-    )
-    iterations: int = Field(
-        default=100,
-        ge=1,
-        le=MAX_ITERATIONS,
-        description="How many pipelines are fitted and scored.",
-    )
-    primary_metric: str = Field(
-        default="",
-        description=(
-            "The metric to optimise; all others are recorded too. "
-            "Default: accuracy, or normalized_root_mean_squared_error."
-        ),
-    )
-    n_cross_validations: int = Field(
-        default=5, ge=2, le=100, description="Folds of the cross-validation."
-    )
-    iteration_timeout_minutes: float | None = Field(
-        default=None,
-        gt=0,
-        description="Hard limit of one iteration, everything it does included. Default: none.",
-    )
-    max_concurrent_iterations: int | None = Field(
-        default=None,
-        ge=1,
-        description="Iterations at a time. Default, and the most: the cores of the target.",
-    )
-    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of folds, search and models.")
-    allowed_models: tuple[str, ...] | None = Field(
-        default=None, description="Only these models. Default: all."
-    )
-    blocked_models: tuple[str, ...] = Field(default=(), description="Not these models.")
-    model_explainability: bool = Field(
-        default=True, description="Explain the best model with SHAP at the end."
-    )
-
     @field_validator("allowed_models", "blocked_models", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
-        """Accept `A,B`, as a command line gives it, for `[A, B]`."""
+        """Accept `A,B`, as a command line gives it, for `[A, B]`; and names of earlier."""
         if isinstance(value, str):
-            return tuple(name for name in value.replace(",", " ").split())
+            value = value.replace(",", " ").split()
+        if isinstance(value, list | tuple):
+            return tuple(names.current_model(str(name)) for name in value)
         return value
 
-    @field_validator("data_script")
+    @field_validator("iteration_timeout_minutes", "experiment_timeout_minutes", mode="before")
     @classmethod
-    def _stays_in_project(cls, value: str) -> str:
-        path = PurePosixPath(value)
-        if path.is_absolute() or ".." in path.parts or path.suffix != ".py":
-            raise ValueError("a .py file inside the project folder, such as 'get_data.py'")
-        return str(path)
+    def _read_duration(cls, value: object) -> object:
+        """Accept `90s` and `1h30m` for a number of minutes."""
+        read = durations.minutes(value) if isinstance(value, str) else None
+        return value if read is None else read
+
+    @field_validator("verbosity", mode="before")
+    @classmethod
+    def _read_level(cls, value: object) -> object:
+        """Accept a level's number, as `logging.INFO` gives it, for its name."""
+        if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
+            return logging.getLevelName(int(value))
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("debug_log")
+    @classmethod
+    def _is_a_name(cls, value: str | None) -> str | None:
+        if value is not None and (PurePosixPath(value).name != value or value.startswith(".")):
+            raise ValueError("a file name without folders, such as 'automl.log'")
+        return value
+
+    @field_validator("max_cores_per_iteration")
+    @classmethod
+    def _is_a_number_of_cores(cls, value: int | None) -> int | None:
+        if value == 0:
+            raise ValueError("a number of threads, or -1 for all cores")
+        return value
 
     @model_validator(mode="after")
     def _names_fit_the_task(self) -> Self:
@@ -188,8 +99,27 @@ class AutoMLConfig(BaseModel):
             )
         return self
 
-    def _known_models(self, setting: str, names: tuple[str, ...]) -> None:
-        for name in names:
+    @model_validator(mode="after")
+    def _settings_fit_each_other(self) -> Self:
+        if self.cv_splits_indices is not None:
+            for other in ("n_cross_validations", "validation_size"):
+                if getattr(self, other) is not None:
+                    raise ConfigurationError(
+                        f"'cv_splits_indices' and '{other}' cannot both be set: own folds leave "
+                        "nothing to split. Remove one of them."
+                    )
+        if self.y_min is not None and self.y_max is not None and self.y_min >= self.y_max:
+            raise ConfigurationError(
+                f"'y_min' must be below 'y_max'. Got {self.y_min:g} and {self.y_max:g} instead."
+            )
+        if self.task == "classification" and (self.y_min is not None or self.y_max is not None):
+            raise ConfigurationError(
+                "'y_min' and 'y_max' are for regression: classes have no range. Remove them."
+            )
+        return self
+
+    def _known_models(self, setting: str, chosen: tuple[str, ...]) -> None:
+        for name in chosen:
             if name not in MODELS[self.task]:
                 allowed = f"names from {_join(MODELS[self.task])}"
                 raise ConfigurationError(_must_be(setting, name, allowed, self.task))
@@ -208,19 +138,36 @@ class AutoMLConfig(BaseModel):
     @property
     def iteration_timeout_s(self) -> float | None:
         """The hard limit of one iteration in seconds, or None."""
-        minutes = self.iteration_timeout_minutes
-        return None if minutes is None else minutes * 60
+        return _in_seconds(self.iteration_timeout_minutes)
+
+    @property
+    def experiment_timeout_s(self) -> float | None:
+        """The hard limit of the sweep in seconds, or None."""
+        return _in_seconds(self.experiment_timeout_minutes)
+
+    @property
+    def ensembles(self) -> tuple[str, ...]:
+        """The ensembles that the last iterations are, in order."""
+        wanted = (
+            ("VotingEnsemble", self.enable_voting_ensemble, FEWEST_TO_VOTE),
+            ("StackEnsemble", self.enable_stack_ensemble, FEWEST_TO_STACK),
+        )
+        asked = [
+            name
+            for name, setting, fewest in wanted
+            if (setting if setting is not None else self.iterations >= fewest)
+        ]
+        return tuple(asked[: max(0, self.iterations - FEWEST_FOR_ENSEMBLES + 1)])
 
     @classmethod
     def parse(cls, settings: Mapping[str, object]) -> AutoMLConfig:
         """Validate settings; values may be strings, as a command line gives them."""
-        unknown = [name for name in settings if name not in cls.model_fields]
+        current = names.translate(settings)
+        unknown = [name for name in current if name not in cls.model_fields]
         if unknown:
             raise ConfigurationError(_unknown_setting(unknown[0]))
         try:
-            return cls.model_validate(
-                {name: _from_text(value) for name, value in settings.items()}
-            )
+            return cls.model_validate({name: _from_text(value) for name, value in current.items()})
         except ValidationError as error:
             raise ConfigurationError(_explain(error)) from error
 
@@ -244,8 +191,8 @@ class AutoMLConfig(BaseModel):
                 f"The settings file '{path}' must hold 'name: value' lines. "
                 f"Got a {type(settings).__name__} instead."
             )
-        merged = {str(name): value for name, value in settings.items()} | dict(overrides or {})
-        return cls.parse(merged)
+        in_file = names.translate({str(name): value for name, value in settings.items()})
+        return cls.parse(in_file | names.translate(overrides or {}))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> AutoMLConfig:
@@ -261,7 +208,14 @@ class AutoMLConfig(BaseModel):
 
     def as_params(self) -> dict[str, str]:
         """Give all settings as strings, as MLflow params want them."""
-        return {name: _to_text(value) for name, value in self.model_dump().items()}
+        params = {name: _to_text(value) for name, value in self.model_dump().items()}
+        if self.cv_splits_indices is not None:
+            params["cv_splits_indices"] = f"{len(self.cv_splits_indices)} own folds"
+        return params
+
+
+def _in_seconds(in_minutes: float | None) -> float | None:
+    return None if in_minutes is None else in_minutes * 60
 
 
 def _from_text(value: object) -> object:
@@ -277,8 +231,8 @@ def _to_text(value: Any) -> str:
     return str(value)
 
 
-def _join(names: tuple[str, ...]) -> str:
-    return ", ".join(names)
+def _join(words: tuple[str, ...]) -> str:
+    return ", ".join(words)
 
 
 def _must_be(setting: str, value: object, allowed: str, task: str) -> str:

@@ -1,0 +1,83 @@
+"""Puts fitted models together into scikit-learn's ensembles without fitting any of them again.
+
+What comes out is of scikit-learn's own classes, so it loads and predicts without our code. Their
+`fit` would fit every member; here the attributes that it would set are set from what is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sklearn.ensemble import (
+    StackingClassifier,
+    StackingRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import Bunch
+
+if TYPE_CHECKING:
+    from mlflow_automl_remote.automl.components.base import Estimator
+    from mlflow_automl_remote.automl.dataset import Labels
+
+
+def voting_classifier(
+    members: Mapping[str, Estimator], weights: Sequence[float], classes: Labels
+) -> VotingClassifier:
+    """Average the probabilities of fitted classifiers.
+
+    Args:
+        members: Fitted on the same labels, by name.
+        weights: One per member, in order.
+        classes: Sorted labels, the columns of every member's probabilities.
+    """
+    ensemble = VotingClassifier(list(members.items()), voting="soft", weights=list(weights))
+    ensemble.le_ = LabelEncoder().fit(classes)
+    ensemble.classes_ = ensemble.le_.classes_
+    return _with_members(ensemble, members)
+
+
+def voting_regressor(
+    members: Mapping[str, Estimator], weights: Sequence[float]
+) -> VotingRegressor:
+    """Average the predictions of fitted regressors."""
+    ensemble = VotingRegressor(list(members.items()), weights=list(weights))
+    return _with_members(ensemble, members)
+
+
+def stacking_classifier(
+    members: Mapping[str, Estimator], final: Estimator, classes: Labels
+) -> StackingClassifier:
+    """Let a classifier of probabilities, fitted on class numbers, decide.
+
+    Args:
+        members: Fitted on the same labels, by name.
+        final: Fitted on the members' probabilities side by side (of two classes the second only)
+            and on the classes 0, 1, ... n_classes - 1.
+        classes: Sorted labels, the columns of every member's probabilities.
+    """
+    ensemble = StackingClassifier(list(members.items()), final, stack_method="predict_proba")
+    ensemble.stack_method_ = ["predict_proba"] * len(members)
+    ensemble._label_encoder = LabelEncoder().fit(classes)
+    ensemble.classes_ = ensemble._label_encoder.classes_
+    ensemble.final_estimator_ = final
+    return _with_members(ensemble, members)
+
+
+def stacking_regressor(members: Mapping[str, Estimator], final: Estimator) -> StackingRegressor:
+    """Let a regressor, fitted on the members' predictions side by side, decide."""
+    ensemble = StackingRegressor(list(members.items()), final)
+    ensemble.stack_method_ = ["predict"] * len(members)
+    ensemble.final_estimator_ = final
+    return _with_members(ensemble, members)
+
+
+def _with_members(ensemble: Any, members: Mapping[str, Estimator]) -> Any:
+    ensemble.estimators_ = list(members.values())
+    ensemble.named_estimators_ = Bunch(**members)
+    names = getattr(ensemble.estimators_[0], "feature_names_in_", None)
+    if names is not None:
+        ensemble.feature_names_in_ = names
+    return ensemble

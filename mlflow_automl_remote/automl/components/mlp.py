@@ -1,0 +1,81 @@
+"""A small neural network: for images, smooth targets, and ensembles of trees that want company."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+from mlflow_automl_remote.automl.components.base import (
+    Build,
+    BuildContext,
+    Component,
+    Estimator,
+    Params,
+    Trial,
+)
+
+_MAX_EPOCHS: Final = 100
+_PATIENCE_EPOCHS: Final = 5
+
+
+def _suggest(trial: Trial) -> Params:
+    return {
+        "n_layers": trial.suggest_int("n_layers", 1, 2),
+        "n_units": trial.suggest_int("n_units", 16, 128, log=True),
+        "alpha": trial.suggest_float("alpha", 1e-6, 1.0, log=True),
+        "learning_rate_init": trial.suggest_float("learning_rate_init", 3e-4, 3e-2, log=True),
+        "activation": trial.suggest_categorical("activation", ["relu", "tanh"]),
+    }
+
+
+def _build(kind: Callable[..., Estimator]) -> Build:
+    def build(params: Params, context: BuildContext) -> Estimator:
+        rest = {name: params[name] for name in ("alpha", "learning_rate_init", "activation")}
+        n_units, n_layers = int(params["n_units"] or 1), int(params["n_layers"] or 1)
+        return kind(
+            hidden_layer_sizes=(n_units,) * n_layers,
+            max_iter=_MAX_EPOCHS,
+            n_iter_no_change=_PATIENCE_EPOCHS,
+            random_state=context.seed,
+            **rest,
+        )
+
+    return build
+
+
+def _seconds(context: BuildContext) -> float:
+    return 2.5e-8 * context.n_rows * (context.n_features + 128) * _MAX_EPOCHS
+
+
+_DEFAULTS: Final[Params] = {
+    "n_layers": 1,
+    "n_units": 64,
+    "alpha": 1e-3,
+    "learning_rate_init": 3e-3,
+    "activation": "relu",
+}
+_SCALERS: Final = ("MaxAbsScaler", "MinMaxScaler", "PCA", "RobustScaler", "StandardScaler")
+CLASSIFIERS: Final = (
+    Component(
+        name="MLP",
+        suggest=_suggest,
+        build=_build(MLPClassifier),
+        defaults=_DEFAULTS,
+        scalers=_SCALERS,
+        takes_sparse=True,
+        seconds=_seconds,
+    ),
+)
+REGRESSORS: Final = (
+    Component(
+        name="MLP",
+        suggest=_suggest,
+        build=_build(MLPRegressor),
+        defaults=_DEFAULTS,
+        scalers=("MinMaxScaler", "RobustScaler", "StandardScaler"),
+        takes_sparse=True,
+        seconds=_seconds,
+    ),
+)

@@ -1,0 +1,142 @@
+"""The data of a sweep as a value: features in one of three forms, targets, weights and folds.
+
+Knows nothing of where it comes from (`data` checks it, `storage` keeps it on disk).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from mlflow_automl_remote.config import Task
+
+FloatArray = NDArray[np.float64]
+Labels = NDArray[np.generic]
+Indices = NDArray[np.intp]
+Features: TypeAlias = FloatArray | sparse.csr_matrix | pd.DataFrame
+"""Numbers without gaps or with NaN, a sparse matrix of numbers, or a table of mixed columns."""
+
+ColumnKind = Literal["number", "boolean", "category", "date", "text"]
+KINDS: Final[tuple[ColumnKind, ...]] = ("number", "boolean", "category", "date", "text")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnSchema:
+    """What a column of the data is.
+
+    Attributes:
+        name: As the user gave it, or `x3` for the column 3 of an array.
+        kind: How it is read: numbers, true or false, categories, points in time, free text.
+        n_missing: Rows without a value.
+        n_unique: Different values, missing ones not counted; of numbers in large tables, those in
+            a sample.
+        dropped_reason: Why no model sees it; None if models see it.
+    """
+
+    name: str
+    kind: ColumnKind
+    n_missing: int
+    n_unique: int
+    dropped_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dataset:
+    """Features and targets that have passed every check.
+
+    The columns of a table have one of these types: float64 (number, boolean; NaN is missing),
+    category with text as categories (category), datetime64 in UTC (date), str (text).
+
+    Attributes:
+        X: Features, of shape (n_rows, n_features); finite, or NaN where a value is missing.
+        y: Targets, of shape (n_rows,): labels as the user gave them, or float64 numbers.
+        feature_names: One name per column of X, or None when X came without names.
+        task: The kind of problem.
+        digest: 32 hexadecimal digits that change with any value, label or name.
+        sample_weight: Weights of the rows, of shape (n_rows,), at least 0; None for equal ones.
+        X_valid: Features to score on instead of folds, in the form of X; None for folds.
+        y_valid: Targets of `X_valid`; only labels that y has too.
+        sample_weight_valid: Weights of the rows of `X_valid`.
+        cv_splits: Rows to fit on and rows to score, once per fold; None for folds of our own.
+        columns: All columns that came in, in order, also those that are not in X because they were
+            dropped. Empty for a sparse matrix.
+    """
+
+    X: Features
+    y: Labels
+    feature_names: tuple[str, ...] | None
+    task: Task
+    digest: str
+    sample_weight: FloatArray | None = None
+    X_valid: Features | None = None
+    y_valid: Labels | None = None
+    sample_weight_valid: FloatArray | None = None
+    cv_splits: tuple[tuple[Indices, Indices], ...] | None = None
+    columns: tuple[ColumnSchema, ...] = ()
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are."""
+        return int(self.X.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        """How many columns X has."""
+        return int(self.X.shape[1])
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether X is a sparse matrix."""
+        return sparse.issparse(self.X)  # type: ignore[no-any-return]
+
+    @property
+    def is_table(self) -> bool:
+        """Whether X is a table, whose columns may be of any kind."""
+        return isinstance(self.X, pd.DataFrame)
+
+    @property
+    def x_columns(self) -> tuple[ColumnSchema, ...]:
+        """The schema of each column of X, in order; empty for a sparse matrix."""
+        if len(self.columns) == self.n_features:
+            return self.columns
+        return tuple(column for column in self.columns if column.dropped_reason is None)
+
+    @property
+    def classes(self) -> Labels:
+        """The labels that occur, sorted, of shape (n_classes,); classification only."""
+        return cast("Labels", np.unique(self.y))
+
+    @property
+    def smallest_class(self) -> int:
+        """How many rows the rarest class has; classification only."""
+        return int(np.unique(self.y, return_counts=True)[1].min())
+
+    def rows(self, indices: Indices | slice) -> Features:
+        """Give rows of X in the form that a pipeline is fitted on: a copy, without names added."""
+        return take_rows(self.X, indices)
+
+    def features(self) -> Features:
+        """Give X as a table with names where names are known, else as it is."""
+        if self.feature_names is None or not isinstance(self.X, np.ndarray):
+            return self.X
+        return pd.DataFrame(self.X, columns=list(self.feature_names))
+
+    def example(self, n_rows: int) -> Features:
+        """Give the first rows as a person would write them: categories as text."""
+        first = take_rows(self.features(), slice(0, n_rows))
+        if not isinstance(first, pd.DataFrame):
+            return first
+        categories = first.select_dtypes("category").columns
+        return first.astype(dict.fromkeys(categories, "object"))
+
+
+def take_rows(X: Features, indices: Indices | slice) -> Features:
+    """Give rows of features in any form, in the same form."""
+    if isinstance(X, pd.DataFrame):
+        return X.iloc[indices]
+    return X[indices]

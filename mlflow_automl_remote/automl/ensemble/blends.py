@@ -1,0 +1,162 @@
+"""Two ways to make one prediction of many, learnt from predictions for rows not fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, cast
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mlflow_automl_remote.automl import assembly
+from mlflow_automl_remote.automl.components.base import Estimator
+from mlflow_automl_remote.automl.dataset import FloatArray, Indices, Labels
+from mlflow_automl_remote.automl.ensemble.selection import select
+
+MAX_CLASSES_TO_STACK: Final = 50
+_MAX_ROWS_TO_SELECT: Final = 20_000
+_MAX_STEPS: Final = 1_000
+
+Score = Callable[[Labels, FloatArray, FloatArray | None], float]
+"""Says how good predictions are for targets and weights; higher is better."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Predictions:
+    """What the candidates predicted for the rows that were scored.
+
+    Attributes:
+        values: Of shape (n_candidates, n_rows) or (n_candidates, n_rows, n_classes).
+        y: Targets, of shape (n_rows,).
+        weight: Weights of the rows, of shape (n_rows,), or None.
+        classes: Sorted labels; empty for regression.
+    """
+
+    values: FloatArray
+    y: Labels
+    weight: FloatArray | None
+    classes: Labels
+
+    def of_rows(self, rows: Indices) -> Predictions:
+        """Give the same for some rows only."""
+        return Predictions(
+            values=self.values[:, rows],
+            y=self.y[rows],
+            weight=None if self.weight is None else self.weight[rows],
+            classes=self.classes,
+        )
+
+
+class Blend(Protocol):
+    """One prediction of many.
+
+    Attributes:
+        weights: How much each candidate counts, of shape (n_candidates,); 0 for those left out.
+    """
+
+    @property
+    def weights(self) -> FloatArray:
+        """Give how much each counts."""
+        ...
+
+    def predict(self, values: FloatArray) -> FloatArray:
+        """Give one prediction of the candidates' `values`, shaped as `Predictions.values`."""
+        ...
+
+    def assemble(self, members: Mapping[str, Estimator], classes: Labels) -> Estimator:
+        """Make one model of the fitted candidates that count, given in their order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Vote:
+    """A weighted mean; see `Blend`."""
+
+    weights: FloatArray
+
+    def predict(self, values: FloatArray) -> FloatArray:
+        """Give the weighted mean."""
+        return cast("FloatArray", np.tensordot(self.weights, values, axes=1))
+
+    def assemble(self, members: Mapping[str, Estimator], classes: Labels) -> Estimator:
+        """Make scikit-learn's own voting model."""
+        shares = [float(weight) for weight in self.weights if weight > 0]
+        if len(classes):
+            return cast("Estimator", assembly.voting_classifier(members, shares, classes))
+        return cast("Estimator", assembly.voting_regressor(members, shares))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stack:
+    """A linear model of the candidates' predictions; see `Blend`.
+
+    Attributes:
+        weights: How much each candidate counted in the vote that chose it.
+        final: The linear model.
+    """
+
+    weights: FloatArray
+    final: Any
+
+    def predict(self, values: FloatArray) -> FloatArray:
+        """Ask the linear model."""
+        features = _side_by_side(values[self.weights > 0])
+        if values.ndim == 2:
+            return cast("FloatArray", self.final.predict(features))
+        predicted = np.zeros(values.shape[1:])
+        predicted[:, self.final.classes_] = self.final.predict_proba(features)
+        return predicted
+
+    def assemble(self, members: Mapping[str, Estimator], classes: Labels) -> Estimator:
+        """Make scikit-learn's own stacking model."""
+        if len(classes):
+            return cast("Estimator", assembly.stacking_classifier(members, self.final, classes))
+        return cast("Estimator", assembly.stacking_regressor(members, self.final))
+
+
+def vote(known: Predictions, score: Score, seed: int) -> Vote:
+    """Learn a vote by greedy selection."""
+    n_rows = len(known.y)
+    if n_rows > _MAX_ROWS_TO_SELECT:
+        rng = np.random.default_rng(seed)
+        known = known.of_rows(rng.choice(n_rows, _MAX_ROWS_TO_SELECT, replace=False))
+    weights = select(known.values, lambda predicted: score(known.y, predicted, known.weight))
+    return Vote(weights=weights)
+
+
+def stack(known: Predictions, score: Score, seed: int) -> Stack:
+    """Learn a linear model of those candidates that a vote would choose."""
+    weights = vote(known, score, seed).weights
+    features = _side_by_side(known.values[weights > 0])
+    target: Labels = known.y
+    if len(known.classes):
+        final = LogisticRegression(max_iter=_MAX_STEPS)
+        target = np.searchsorted(known.classes, known.y)
+        name = "logisticregression__sample_weight"
+    else:
+        final, name = Ridge(), "ridge__sample_weight"
+    options = {} if known.weight is None else {name: known.weight}
+    fitted = make_pipeline(StandardScaler(), final).fit(features, target, **options)
+    return Stack(weights=weights, final=fitted)
+
+
+LEARN: Final[Mapping[str, Callable[[Predictions, Score, int], Blend]]] = {
+    "VotingEnsemble": vote,
+    "StackEnsemble": stack,
+}
+
+
+def _side_by_side(values: FloatArray) -> FloatArray:
+    """Give what scikit-learn's stacking models feed to their last one: of two classes the second.
+
+    Args:
+        values: Of shape (n_members, n_rows) or (n_members, n_rows, n_classes).
+    """
+    if values.ndim == 2:
+        return values.T
+    if values.shape[2] == 2:
+        return values[:, :, 1].T
+    return cast("FloatArray", np.concatenate(list(values), axis=1))

@@ -1,0 +1,134 @@
+"""Preprocessing: what stands in front of scaler and model when the data is a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import cloudpickle
+import numpy as np
+
+from mlflow_automl_remote.automl.dataset import ColumnSchema, Dataset
+from mlflow_automl_remote.automl.featurization import blocks, categories, preprocessor, values
+from mlflow_automl_remote.automl.featurization.preprocessor import (
+    MAX_ONE_HOT,
+    Kind,
+    Mode,
+    TablePreprocessor,
+)
+from mlflow_automl_remote.config import Task
+
+LARGE_CELLS: Final = 20_000_000
+"""Above so many values, single precision halves the memory of every iteration."""
+_TYPE_NAMES: Final[dict[str, str]] = {
+    "number": "Numeric",
+    "boolean": "Boolean",
+    "category": "Categorical",
+    "many": "Categorical",
+    "date": "DateTime",
+    "text": "Text",
+    "dropped": "Ignored",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureSummary:
+    """What became of one column, in the words of the article's featurization summary."""
+
+    RawFeatureName: str
+    TypeDetected: str
+    Dropped: bool
+    EngineeredFeatureCount: int
+    Transformations: tuple[str, ...]
+
+
+def build_preprocessor(
+    dataset: Dataset, *, mode: Mode, task: Task, seed: int
+) -> TablePreprocessor | None:
+    """Make the unfitted first step of a pipeline, to be fitted inside each fold.
+
+    Args:
+        dataset: The data.
+        mode: `dense` for models that want an array without gaps; `native` for models that have
+            categories and missing values of their own: a DataFrame with category columns.
+        task: The kind of problem.
+        seed: Of everything random in it.
+
+    Returns:
+        None when the model can have X as it is: numbers without gaps (or with, for `native`), or a
+        sparse matrix.
+    """
+    X = dataset.X
+    if dataset.is_sparse or (isinstance(X, np.ndarray) and (mode == "native" or not _gaps(X))):
+        return None
+    large = dataset.n_rows * dataset.n_features > LARGE_CELLS
+    return TablePreprocessor(
+        tuple((column.name, _kind(column)) for column in dataset.x_columns),
+        mode=mode,
+        task=task,
+        dtype="float32" if large else "float64",
+        random_state=seed,
+    )
+
+
+def summary(
+    fitted: TablePreprocessor, columns: Sequence[ColumnSchema] = ()
+) -> list[FeatureSummary]:
+    """Say what became of each column.
+
+    Args:
+        fitted: A fitted preprocessor.
+        columns: All columns that came in (`Dataset.columns`), so that dropped ones are told too.
+    """
+    kinds = dict(fitted.columns)
+    dropped = {each.name: each for each in columns if each.name not in kinds}
+    names = [each.name for each in columns] or list(kinds)
+    sources = [source for block in fitted.blocks_ for source in block.sources]
+    steps = {source: block.steps for block in fitted.blocks_ for source in block.sources}
+    return [
+        FeatureSummary(
+            RawFeatureName=name,
+            TypeDetected=_TYPE_NAMES[dropped[name].kind if name in dropped else kinds[name]],
+            Dropped=name in dropped or kinds[name] == "dropped",
+            EngineeredFeatureCount=sources.count(name),
+            Transformations=steps.get(name, ()),
+        )
+        for name in names
+    ]
+
+
+def raw_column_of(fitted: TablePreprocessor) -> list[int]:
+    """Give, for each number that comes out, the position of the column of X that it comes from."""
+    position = {name: at for at, (name, _) in enumerate(fitted.columns)}
+    return [position[source] for block in fitted.blocks_ for source in block.sources]
+
+
+@contextmanager
+def by_value() -> Iterator[None]:
+    """Let cloudpickle write our steps with their code, so that loading them needs no code of ours.
+
+    For as long as the context lasts.
+    """
+    modules = (preprocessor, blocks, categories, values)
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _gaps(X: np.ndarray) -> bool:
+    """Whether a value is missing; the sum of finite numbers is no NaN, and takes no memory."""
+    return bool(np.isnan(X.sum())) and bool(np.isnan(X).any())
+
+
+def _kind(column: ColumnSchema) -> Kind:
+    if column.dropped_reason is not None:
+        return "dropped"
+    if column.kind == "category" and column.n_unique > MAX_ONE_HOT:
+        return "many"
+    return column.kind

@@ -1,0 +1,215 @@
+"""Blocks of categories: columns of 0 and 1, codes, or mean targets, fitted inside a fold.
+
+Travels with the models that use it: imports nothing of this package but `values`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlflow_automl_remote.automl.featurization.values import FloatArray, factorize
+
+Columns: TypeAlias = "Mapping[str, pd.Series[Any]]"
+Target: TypeAlias = NDArray[np.generic]
+
+N_CROSS_FIT: Final = 5  # parts of the rows; each is encoded by the targets of the others
+PRIOR_ROWS: Final = 10.0  # a category with so many rows is half its own mean, half that of all
+
+
+class Levels:
+    """The categories of one column, the most frequent first, and the code of each value.
+
+    Code 0 is a missing value, 1 to n the categories that are kept, n + 1 all others if there
+    were any. A category never seen before is one of the others, or missing if there were none.
+    """
+
+    def __init__(self, max_levels: int | None) -> None:
+        self.max_levels = max_levels
+
+    def fit(self, column: pd.Series) -> NDArray[np.intp]:
+        """Learn the categories, and give the code of each row."""
+        codes, texts = factorize(column)
+        counts = np.bincount(codes + 1, minlength=len(texts) + 1)
+        self.has_missing = bool(counts[0])
+        seen = np.flatnonzero(counts[1:])
+        order = seen[np.argsort(-counts[1:][seen], kind="stable")]
+        kept = order if self.max_levels is None else order[: self.max_levels]
+        self.texts = texts[kept]
+        self.has_others = len(kept) < len(order)
+        return self._look_up(codes, texts)
+
+    def codes(self, column: pd.Series) -> NDArray[np.intp]:
+        """Give the code of each row."""
+        return self._look_up(*factorize(column))
+
+    def _look_up(self, codes: NDArray[np.intp], texts: pd.Index) -> NDArray[np.intp]:
+        found = self.texts.get_indexer(texts) + 1
+        unknown = len(self.texts) + 1 if self.has_others else 0
+        return np.append(np.where(found == 0, unknown, found), 0)[codes]
+
+    @property
+    def n_codes(self) -> int:
+        """How many codes there can be."""
+        return len(self.texts) + 1 + int(self.has_others)
+
+    def names(self) -> list[str]:
+        """Give a name for each code."""
+        return ["missing", *map(str, self.texts), *(["others"] if self.has_others else [])]
+
+
+class _Categories:
+    """What blocks of categories have in common."""
+
+    def __init__(self, wanted: Sequence[str], *, max_levels: int | None) -> None:
+        self.wanted = tuple(wanted)
+        self.levels = {name: Levels(max_levels) for name in wanted}
+
+    def fit_codes(self, columns: Columns) -> list[NDArray[np.intp]]:
+        """Learn the categories of every column, and give the codes of each."""
+        return [self.levels[name].fit(columns[name]) for name in self.wanted]
+
+    def codes(self, columns: Columns) -> list[NDArray[np.intp]]:
+        """Give the codes of every column."""
+        return [self.levels[name].codes(columns[name]) for name in self.wanted]
+
+
+class OneHot(_Categories):
+    """A column of 0 and 1 for each frequent category; one in all where there are only two."""
+
+    is_category = False
+    steps: tuple[str, ...] = ("one-hot",)
+
+    def fit_transform(self, columns: Columns, y: Target) -> FloatArray:
+        """Learn which categories get a column."""
+        del y
+        codes = self.fit_codes(columns)
+        self.kept = [_one_hot_codes(level) for level in self.levels.values()]
+        pairs = [
+            (f"{name}_{level.names()[code]}", name)
+            for (name, level), kept in zip(self.levels.items(), self.kept, strict=True)
+            for code in kept
+        ]
+        self.names = [name for name, _ in pairs]
+        self.sources = [source for _, source in pairs]
+        return self._spread(codes)
+
+    def transform(self, columns: Columns) -> FloatArray:
+        """Mark the category of each row; none for one that was never seen."""
+        return self._spread(self.codes(columns))
+
+    def _spread(self, codes: list[NDArray[np.intp]]) -> FloatArray:
+        return np.hstack(
+            [
+                (column[:, None] == np.asarray(kept)[None, :]).astype(np.float64)
+                for column, kept in zip(codes, self.kept, strict=True)
+            ]
+        )
+
+
+def _one_hot_codes(level: Levels) -> list[int]:
+    first = 0 if level.has_missing else 1
+    codes = list(range(first, level.n_codes))
+    return codes[1:] if len(codes) == 2 else codes
+
+
+class Codes(_Categories):
+    """Categories as codes, for models that split sets of them by themselves."""
+
+    is_category = True
+    steps: tuple[str, ...] = ("category codes",)
+
+    def fit_transform(self, columns: Columns, y: Target) -> FloatArray:
+        """Learn the codes."""
+        del y
+        self.names = list(self.wanted)
+        self.sources = list(self.wanted)
+        return np.column_stack(self.fit_codes(columns)).astype(np.float64)
+
+    def transform(self, columns: Columns) -> FloatArray:
+        """Give the codes."""
+        return np.column_stack(self.codes(columns)).astype(np.float64)
+
+
+class TargetMeans(_Categories):
+    """Categories as the mean target of their rows, drawn to the mean of all, and as their count.
+
+    While fitting, a row's own target never enters its number: each part of the rows is encoded by
+    the targets of the other parts (Micci-Barreca 2001, cross-fitted).
+    """
+
+    is_category = False
+    steps: tuple[str, ...] = ("mean target, cross-fitted", "count")
+
+    def __init__(self, wanted: Sequence[str], *, n_classes: int, seed: int) -> None:
+        super().__init__(wanted, max_levels=None)
+        self.n_classes = n_classes
+        self.seed = seed
+
+    def fit_transform(self, columns: Columns, y: Target) -> FloatArray:
+        """Learn the means of all rows; give those that leave each row's own part out."""
+        codes = self.fit_codes(columns)
+        targets, shown = self._targets(y)
+        parts = np.random.default_rng(self.seed).permutation(len(y)) % N_CROSS_FIT
+        sizes = [level.n_codes for level in self.levels.values()]
+        pairs = list(zip(codes, sizes, strict=True))
+        prior = targets.mean(axis=0)
+        self.means = [_means(*_sums(each, targets, size), prior) for each, size in pairs]
+        self.counts = [np.log1p(np.bincount(each, minlength=size)) for each, size in pairs]
+        self.names = [f"{name}_mean{each}" for name in self.wanted for each in shown]
+        self.names += [f"{name}_count" for name in self.wanted]
+        self.sources = [name for name in self.wanted for _ in shown] + list(self.wanted)
+        means = [_cross_fitted(each, targets, size, parts) for each, size in pairs]
+        return self._with_counts(means, codes)
+
+    def transform(self, columns: Columns) -> FloatArray:
+        """Give means and counts; the mean of all for a category that was never seen."""
+        codes = self.codes(columns)
+        found = [means[each] for means, each in zip(self.means, codes, strict=True)]
+        return self._with_counts(found, codes)
+
+    def _targets(self, y: Target) -> tuple[FloatArray, list[str]]:
+        """Give what is averaged, of shape (n_rows, n_means), and how each mean is named."""
+        if not self.n_classes:
+            return y.astype(np.float64)[:, None], [""]
+        classes, at = np.unique(y, return_inverse=True)
+        if self.n_classes == 2:
+            return at.astype(np.float64)[:, None], [""]
+        return np.eye(len(classes))[at], [f"_{label}" for label in classes]
+
+    def _with_counts(self, means: list[FloatArray], codes: list[NDArray[np.intp]]) -> FloatArray:
+        counts = [count[each] for count, each in zip(self.counts, codes, strict=True)]
+        return np.hstack([*means, np.column_stack(counts)])
+
+
+def _sums(
+    codes: NDArray[np.intp], targets: FloatArray, n_codes: int
+) -> tuple[FloatArray, FloatArray]:
+    """Give, for each code, the sum of its targets (n_codes, n_means) and its rows (n_codes, 1)."""
+    sums = [np.bincount(codes, weights=target, minlength=n_codes) for target in targets.T]
+    counts = np.bincount(codes, minlength=n_codes).astype(np.float64)
+    return np.column_stack(sums), counts[:, None]
+
+
+def _means(sums: FloatArray, counts: FloatArray, prior: FloatArray) -> FloatArray:
+    return (sums + PRIOR_ROWS * prior) / (counts + PRIOR_ROWS)
+
+
+def _cross_fitted(
+    codes: NDArray[np.intp], targets: FloatArray, n_codes: int, parts: NDArray[np.intp]
+) -> FloatArray:
+    """Encode each part of the rows by the targets of the others, of shape (n_rows, n_means)."""
+    places = parts * n_codes + codes  # one for each category in each part
+    sums, counts = _sums(places, targets, N_CROSS_FIT * n_codes)
+    sums = sums.reshape(N_CROSS_FIT, n_codes, -1)
+    counts = counts.reshape(N_CROSS_FIT, n_codes, 1)
+    others, n_others = sums.sum(axis=0) - sums, counts.sum(axis=0) - counts
+    n_rows = np.maximum(n_others.sum(axis=1, keepdims=True), 1)
+    prior = others.sum(axis=1, keepdims=True) / n_rows
+    means = _means(others, n_others, prior).reshape(N_CROSS_FIT * n_codes, -1)
+    encoded: FloatArray = means[places]
+    return encoded

@@ -1,0 +1,130 @@
+"""What a sweep says of its iterations and of itself, and who is told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from mlflow_automl_remote.automl.components.base import Scalar
+from mlflow_automl_remote.automl.plan import SearchPlan
+from mlflow_automl_remote.automl.proposals import PastIteration, Proposal
+from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.states import IterationState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one iteration ended.
+
+    Attributes:
+        proposal: What it was.
+        state: COMPLETED, or how it failed; never RUNNING.
+        reason: One line; empty if COMPLETED.
+        traceback_text: Of the exception, if one was raised.
+        metrics: Mean over the folds, by name; may hold NaN, but not for the primary metric.
+        fold_metrics: One value per fold, by name.
+        hyperparameters: All parameters of scaler and model, defaults included; of an ensemble its
+            members and their weights.
+        fit_s: Seconds of all fits: the folds and the one on all rows.
+        predict_s: Seconds of the predictions of all folds.
+        standard_error: Of the primary metric's mean over the folds; NaN for a single fold.
+        test_metrics: On the rows of `test_size`, by name; empty without them.
+        started_at_ms: Milliseconds since 1970.
+        ended_at_ms: Milliseconds since 1970.
+        output_dir: Holds `iteration.log` and, if COMPLETED, `oof.npy` and perhaps `model`.
+    """
+
+    proposal: Proposal
+    state: IterationState
+    reason: str = ""
+    traceback_text: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    fold_metrics: Mapping[str, list[float]] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
+    fit_s: float = 0.0
+    predict_s: float = 0.0
+    standard_error: float = math.nan
+    test_metrics: Mapping[str, float] = field(default_factory=dict)
+    started_at_ms: int
+    ended_at_ms: int
+    output_dir: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepResult:
+    """What a sweep came to.
+
+    Attributes:
+        outcomes: Of the iterations that this sweep ran, in the order of their end.
+        best_number: The best iteration, those of the history included; None without any.
+        best_score: Its primary metric.
+        cancelled: Whether `cancel` ended it.
+        ended_by: Why it ended before its last iteration; empty if it did not.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    best_number: int | None
+    best_score: float | None
+    cancelled: bool
+    ended_by: str = ""
+
+    @property
+    def best(self) -> Outcome | None:
+        """The outcome of the best iteration; None if there is none or an earlier agent ran it."""
+        found = (each for each in self.outcomes if each.proposal.number == self.best_number)
+        return next(found, None)
+
+
+class SweepCallback(Protocol):
+    """Told of each iteration, in the thread that runs the sweep; an exception ends the sweep."""
+
+    def on_plan(self, plan: SearchPlan) -> None:
+        """Take notice of what the sweep will do, before its first iteration."""
+        ...
+
+    def on_iteration_start(self, proposal: Proposal) -> None:
+        """Take notice of an iteration that begins as soon as this returns."""
+        ...
+
+    def on_iteration_end(self, outcome: Outcome) -> None:
+        """Take notice of an iteration that has ended; its files are complete."""
+        ...
+
+
+class Silent:
+    """The callback of a sweep that nobody listens to."""
+
+    def on_plan(self, plan: SearchPlan) -> None:
+        """Do nothing."""
+        del plan
+
+    def on_iteration_start(self, proposal: Proposal) -> None:
+        """Do nothing."""
+        del proposal
+
+    def on_iteration_end(self, outcome: Outcome) -> None:
+        """Do nothing."""
+        del outcome
+
+
+def scores_of(
+    config: AutoMLConfig, outcomes: Sequence[Outcome], history: Sequence[PastIteration]
+) -> list[tuple[Proposal, float]]:
+    """Give the primary metric of every iteration that has one, the best first.
+
+    Of two that are equal the earlier one comes first.
+    """
+    sign = 1 if config.greater_is_better else -1
+    scored = [
+        (past.proposal, past.score)
+        for past in history
+        if past.state is IterationState.COMPLETED and past.score is not None
+    ] + [
+        (each.proposal, each.metrics[config.primary_metric])
+        for each in outcomes
+        if each.state is IterationState.COMPLETED
+    ]
+    return sorted(scored, key=lambda one: (-sign * one[1], one[0].number))

@@ -1,0 +1,193 @@
+"""What a sweep will do, decided before it begins: models, places, threads, ensembles.
+
+Every model that is left out has its reason, so that a user who misses one can find out why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, cast
+
+import numpy as np
+
+from mlflow_automl_remote.automl import pipelines
+from mlflow_automl_remote.automl.components import MODELS
+from mlflow_automl_remote.automl.components.base import (
+    ALL_SCALERS,
+    SPARSE_SCALERS,
+    BuildContext,
+    Component,
+    Device,
+)
+from mlflow_automl_remote.automl.components.svm import CALIBRATION_FOLDS
+from mlflow_automl_remote.automl.dataset import Dataset
+from mlflow_automl_remote.automl.ensemble.blends import MAX_CLASSES_TO_STACK
+from mlflow_automl_remote.automl.proposals import PastIteration, Proposals
+from mlflow_automl_remote.automl.sampler import Sampler
+from mlflow_automl_remote.automl.splits import Splits
+from mlflow_automl_remote.config import AutoMLConfig
+
+LAG: Final = 16
+"""Iterations whose end a proposal does not wait for; up to so many at a time change no score."""
+DEFAULT_LIMIT_S: Final = 300.0
+"""Predicted seconds of an iteration above which a model is left out, without time limits."""
+SHARE_OF_EXPERIMENT: Final = 0.25
+"""Of the time of the whole sweep, what one iteration may be predicted to take."""
+_GPUS: Final = Path("/proc/driver/nvidia/gpus")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPlan:
+    """What a sweep will do.
+
+    Attributes:
+        models: Names of the models to draw from.
+        left_out: Why each of the others is not among them, by name.
+        scalers: Names of the scalers to draw from.
+        ensembles: Kinds of the last iterations, in order.
+        n_places: Iterations at a time.
+        n_threads: Threads of each of them.
+        device: Where boosters that can are fitted.
+        validation: How pipelines are scored, for a person: `5-fold cross-validation`.
+        n_folds: How often each is fitted for that.
+        n_test_rows: Rows of `test_size`.
+    """
+
+    models: tuple[str, ...]
+    left_out: Mapping[str, str]
+    scalers: tuple[str, ...]
+    ensembles: tuple[str, ...]
+    n_places: int
+    n_threads: int
+    device: Device
+    validation: str
+    n_folds: int
+    n_test_rows: int
+
+
+def make_plan(
+    config: AutoMLConfig, dataset: Dataset, splits: Splits, *, n_cores: int
+) -> SearchPlan:
+    """Decide what a sweep will do with this data on a machine of so many cores."""
+    n_places = min(config.max_concurrent_iterations or n_cores, n_cores, config.iterations)
+    n_threads = max(1, n_cores // n_places)
+    if config.max_cores_per_iteration is not None:
+        asked = config.max_cores_per_iteration
+        n_threads = n_cores if asked < 0 else min(asked, n_cores)
+    models, left_out = usable_models(config, dataset, splits, n_threads=n_threads)
+    ensembles = config.ensembles
+    if dataset.task == "classification" and len(dataset.classes) > MAX_CLASSES_TO_STACK:
+        ensembles = tuple(kind for kind in ensembles if kind != "StackEnsemble")
+        if ensembles != config.ensembles:
+            left_out |= {"StackEnsemble": f"it is for at most {MAX_CLASSES_TO_STACK} classes"}
+    return SearchPlan(
+        models=models,
+        left_out=left_out,
+        scalers=SPARSE_SCALERS if dataset.is_sparse else ALL_SCALERS,
+        ensembles=ensembles,
+        n_places=n_places,
+        n_threads=n_threads,
+        device=choose_device(config.device),
+        validation=splits.description,
+        n_folds=splits.n_folds,
+        n_test_rows=len(splits.test),
+    )
+
+
+def propose(config: AutoMLConfig, plan: SearchPlan, history: Sequence[PastIteration]) -> Proposals:
+    """Make the source of a sweep's pipelines; ensembles come after them."""
+    sampler = Sampler(
+        config.task,
+        plan.models,
+        greater_is_better=config.greater_is_better,
+        seed=config.seed,
+        scalers=plan.scalers,
+    )
+    # Against the clock no two sweeps are alike anyway, and every score is worth having at once.
+    lag = None if config.experiment_timeout_s is not None else max(LAG, plan.n_places)
+    return Proposals(
+        config.task,
+        plan.models,
+        n_iterations=config.iterations - len(plan.ensembles),
+        sampler=sampler,
+        history=[past for past in history if not past.proposal.is_ensemble],
+        scalers=plan.scalers,
+        lag=lag,
+    )
+
+
+def usable_models(
+    config: AutoMLConfig, dataset: Dataset, splits: Splits, *, n_threads: int
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Leave out models that cannot, or should not, be fitted on this data.
+
+    Returns:
+        The names that are left, and the reason for each that is not. If none were left, those that
+        are only too slow are; and if there are none of them, all.
+    """
+    context = pipelines.context_for(dataset, splits=splits, seed=0, n_jobs=n_threads)
+    components = {name: MODELS[dataset.task][name] for name in config.models}
+    unfit = {
+        name: reason
+        for name, component in components.items()
+        if (reason := _cannot_fit(component, dataset, context))
+    }
+    slow: dict[str, str] = {}
+    if config.auto_blacklist and config.allowed_models is None:
+        slow = _too_slow(config, dataset, splits, context)
+    for reasons in (unfit | slow, unfit, cast("dict[str, str]", {})):
+        left = tuple(name for name in config.models if name not in reasons)
+        if left:
+            return left, dict(reasons)
+    raise AssertionError  # the settings leave at least one model
+
+
+def choose_device(wanted: str, *, gpus: Path = _GPUS) -> Device:
+    """Give where boosters are fitted: the GPU if there is one and the settings do not mind."""
+    has_gpu = gpus.is_dir() and any(gpus.iterdir())
+    return "cuda" if has_gpu and wanted != "cpu" else "cpu"
+
+
+def _cannot_fit(component: Component, dataset: Dataset, context: BuildContext) -> str:
+    """Say why a model cannot be fitted on this data; empty if it can."""
+    if dataset.is_sparse:
+        if not component.takes_sparse:
+            return "it does not take a sparse matrix"
+        if not set(component.scalers) & set(SPARSE_SCALERS):
+            return "none of its scalers takes a sparse matrix"
+    if dataset.sample_weight is not None and not component.takes_weights:
+        return "it does not take sample weights"
+    calibrated = component.name in ("LinearSVM", "SVM")
+    if calibrated and context.n_rarest < CALIBRATION_FOLDS:
+        return (
+            f"its probabilities need {CALIBRATION_FOLDS} rows of each class in every fold, "
+            f"and the rarest class has {dataset.smallest_class} rows"
+        )
+    return ""
+
+
+def _too_slow(
+    config: AutoMLConfig, dataset: Dataset, splits: Splits, context: BuildContext
+) -> dict[str, str]:
+    """Say of each model that is predicted to take too long how long that is."""
+    limits_s = [DEFAULT_LIMIT_S]
+    if config.iteration_timeout_s is not None:
+        limits_s = [config.iteration_timeout_s]
+    if config.experiment_timeout_s is not None:
+        limits_s.append(config.experiment_timeout_s * SHARE_OF_EXPERIMENT)
+    limit_s, shape = min(limits_s), context
+    if dataset.is_sparse:
+        cells = cast("np.ndarray", dataset.X).nnz  # type: ignore[attr-defined]
+        shape = replace(context, n_features=max(1, round(cells / dataset.n_rows)))
+    reasons = {}
+    for name in config.models:
+        seconds = MODELS[dataset.task][name].seconds(shape) * (splits.n_folds + 1)
+        if seconds > limit_s:
+            reasons[name] = (
+                f"predicted to need {seconds:.0f} s for {splits.n_folds + 1} fits of "
+                f"{context.n_rows} rows, more than {limit_s:.0f} s; set auto_blacklist to false "
+                "or name it in allowed_models"
+            )
+    return reasons

@@ -1,0 +1,91 @@
+"""The names that settings may hold: tasks, metrics and models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+Task = Literal["classification", "regression"]
+
+CLASSIFICATION_METRICS: Final = (
+    "AUC_macro",
+    "AUC_micro",
+    "AUC_weighted",
+    "accuracy",
+    "average_precision_score_macro",
+    "average_precision_score_micro",
+    "average_precision_score_weighted",
+    "balanced_accuracy",
+    "f1_score_macro",
+    "f1_score_micro",
+    "f1_score_weighted",
+    "log_loss",
+    "norm_macro_recall",
+    "precision_score_macro",
+    "precision_score_micro",
+    "precision_score_weighted",
+    "recall_score_macro",
+    "recall_score_micro",
+    "recall_score_weighted",
+    "weighted_accuracy",
+)
+REGRESSION_METRICS: Final = (
+    "explained_variance",
+    "mean_absolute_error",
+    "median_absolute_error",
+    "normalized_mean_absolute_error",
+    "normalized_median_absolute_error",
+    "normalized_root_mean_squared_error",
+    "normalized_root_mean_squared_log_error",
+    "r2_score",
+    "root_mean_squared_error",
+    "root_mean_squared_log_error",
+    "spearman_correlation",
+)
+METRICS: Final[Mapping[Task, tuple[str, ...]]] = {
+    "classification": CLASSIFICATION_METRICS,
+    "regression": REGRESSION_METRICS,
+}
+DEFAULT_METRIC: Final[Mapping[Task, str]] = {
+    "classification": "accuracy",
+    "regression": "normalized_root_mean_squared_error",
+}
+LOWER_IS_BETTER: Final = frozenset(
+    ("log_loss", *(name for name in REGRESSION_METRICS if name.endswith("_error")))
+)
+
+MODELS: Final[Mapping[Task, tuple[str, ...]]] = {
+    "classification": (
+        "BernoulliNaiveBayes",
+        "CatBoost",
+        "DecisionTree",
+        "ExtremeRandomTrees",
+        "GradientBoosting",
+        "HistGradientBoosting",
+        "KNN",
+        "LightGBM",
+        "LinearSVM",
+        "LogisticRegression",
+        "MLP",
+        "MultinomialNaiveBayes",
+        "RandomForest",
+        "SGD",
+        "SVM",
+        "XGBoost",
+    ),
+    "regression": (
+        "CatBoost",
+        "DecisionTree",
+        "ElasticNet",
+        "ExtremeRandomTrees",
+        "GradientBoosting",
+        "HistGradientBoosting",
+        "KNN",
+        "LassoLars",
+        "LightGBM",
+        "MLP",
+        "RandomForest",
+        "SGD",
+        "XGBoost",
+    ),
+}

@@ -1,0 +1,110 @@
+"""Sweeps over tables straight from CSV: recorded with findings, and models that stand alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlflow_automl_remote.agent.recorder import Recorder
+from mlflow_automl_remote.agent.runner import Agent
+from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.journal.file import JournalWriter
+from mlflow_automl_remote.journal.replay import SweepState
+from mlflow_automl_remote.states import IterationState, SweepStatus
+
+N = 150
+RNG = np.random.default_rng(0)
+AGE = RNG.normal(40, 10, N).round()
+TABLE = pd.DataFrame(
+    {
+        "age": np.where(np.arange(N) % 9 == 0, np.nan, AGE),
+        "town": RNG.choice(["Rome", "Oslo", "Bonn"], N),
+        "shop": [f"s{n}" for n in RNG.integers(0, 60, N)],
+        "since": pd.date_range("2020", periods=N, freq="D").strftime("%Y-%m-%d"),
+        "same": "x",
+        "sold": np.where(AGE + RNG.normal(0, 4, N) > 40, "yes", "no"),
+    }
+)
+MODELS = ["LightGBM", "LogisticRegression", "HistGradientBoosting", "CatBoost"]
+
+
+def _run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, table: pd.DataFrame, **settings: object
+) -> SweepState:
+    (folder / "project").mkdir(parents=True)
+    table.to_csv(folder / "project" / "sales.csv", index=False)
+    given = {
+        "task": "classification",
+        "training_data": "sales.csv",
+        "label_column_name": "sold",
+        "iterations": 4,
+        "allowed_models": MODELS,
+        "n_cross_validations": 2,
+        "enable_voting_ensemble": False,
+    }
+    (folder / "settings.json").write_text(AutoMLConfig.parse(given | settings).to_json())
+    monkeypatch.chdir(folder / "project")
+    with JournalWriter(folder / "journal.jsonl", now_ms=lambda: 0) as journal:
+        recorder = Recorder(journal, folder / "artifacts")
+        Agent(folder, recorder).run()
+    return recorder.state
+
+
+def test_a_sweep_over_a_table_gives_models_that_predict_rows_from_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They load where this package cannot be imported, and take rows with unseen values."""
+    state = _run(tmp_path, monkeypatch, TABLE)
+    assert state.status is SweepStatus.COMPLETED
+    assert [each.state for each in state.iterations.values()] == [IterationState.COMPLETED] * 4
+    assert state.data is not None
+    assert {(each.id, each.column) for each in state.data.guardrails} >= {
+        ("time_order", "since"),
+        ("column_dropped", "same"),
+        ("missing_values", "age"),
+    }
+    assert state.explanation is not None
+    assert state.explanation.reason.startswith("Only models of numbers are explained.")
+    rows = TABLE[:6].drop(columns=["sold", "same"]).assign(town="Bern", shop=None)
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    paths = [str(tmp_path / "artifacts" / str(i.model_path)) for i in state.iterations.values()]
+    script = (
+        "import sys\nsys.modules['mlflow_automl_remote'] = None\n"
+        "import mlflow.sklearn, pandas\n"
+        f"rows = pandas.read_csv({str(tmp_path / 'rows.csv')!r})\n"
+        f"for path in {paths}:\n"
+        "    found = mlflow.sklearn.load_model(path).predict(rows)\n"
+        "    print(sorted({str(label) for label in found.ravel()} | {'no', 'yes'}), len(found))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=dict(os.environ)
+    )
+    assert done.stdout.splitlines() == ["['no', 'yes'] 6"] * 4, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("table", "settings", "reason"),
+    [
+        (TABLE.assign(sold="yes"), {}, "y has only one class (yes)"),
+        (TABLE, {"label_column_name": "sald"}, "no column named 'sald'. Did you mean 'sold'?"),
+        (TABLE, {"featurization": "off"}, "Column 'town' of X is not numeric"),
+    ],
+)
+def test_a_table_that_cannot_be_trained_on_ends_the_sweep_with_its_reason(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    table: pd.DataFrame,
+    settings: dict[str, object],
+    reason: str,
+) -> None:
+    """Before any iteration."""
+    state = _run(tmp_path, monkeypatch, table, **settings)
+    assert state.status is SweepStatus.FAILED
+    assert reason in state.reason
+    assert not state.iterations

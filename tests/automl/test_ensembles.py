@@ -1,0 +1,162 @@
+"""Ensembles: chosen greedily, scored on folds they were not learnt from, saved as plain models."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from mlflow_automl_remote.automl import assembly, data, evaluation, predictions
+from mlflow_automl_remote.automl.dataset import Dataset
+from mlflow_automl_remote.automl.ensemble.blends import LEARN, Predictions
+from mlflow_automl_remote.automl.ensemble.run import EnsembleOrder, Member, run_ensemble
+from mlflow_automl_remote.automl.ensemble.selection import select
+from mlflow_automl_remote.automl.iteration import IterationResult
+from mlflow_automl_remote.automl.splits import make_splits
+from mlflow_automl_remote.config import AutoMLConfig, Task
+
+KINDS = ("VotingEnsemble", "StackEnsemble")
+
+
+def _error(truth: np.ndarray):  # type: ignore[no-untyped-def]
+    return lambda predicted: -float(np.mean((truth - predicted) ** 2))
+
+
+def test_selection_combines_errors_that_cancel() -> None:
+    """Two models that are wrong to either side beat the best single one."""
+    truth = np.zeros(50)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=50)
+    weights = select(np.stack([noise, -noise, noise * 0.8]), _error(truth))
+    assert weights.sum() == pytest.approx(1.0)
+    assert np.abs(weights @ np.stack([noise, -noise, noise * 0.8])).max() < 0.1
+
+
+def test_selection_keeps_the_best_alone_when_nothing_helps_it() -> None:
+    """A perfect model needs no company; and without any score all count alike."""
+    truth = np.arange(10.0)
+    assert select(np.stack([truth + 1, truth, truth + 2]), _error(truth)).tolist() == [0, 1, 0]
+    undefined = select(np.stack([truth, truth]), lambda predicted: float("nan"))
+    assert undefined.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("labels", [np.array(["a", "b"]), np.array([2, 5, 9])])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_assembled_classifier_predicts_what_the_blend_of_its_members_does(
+    labels: np.ndarray, kind: str
+) -> None:
+    """Of two classes and of more, with labels that are not codes."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(90, 3)), labels[np.arange(90) % len(labels)]
+    X[:, 0] += np.arange(90) % len(labels)
+    members = {"one": LogisticRegression().fit(X, y), "two": DecisionTreeClassifier().fit(X, y)}
+    values = np.stack([member.predict_proba(X) for member in members.values()])
+    known = Predictions(values=values, y=y, weight=np.ones(90), classes=labels)
+    blend = LEARN[kind](known, lambda y, p, w: -float(np.abs(p - values.mean(axis=0)).sum()), 0)
+    model = pickle.loads(pickle.dumps(blend.assemble(members, labels)))
+    assert model.predict_proba(X) == pytest.approx(blend.predict(values))
+    assert set(model.predict(X)) <= set(labels)
+    assert labels.tolist() == model.classes_.tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_assembled_regressor_predicts_what_the_blend_of_its_members_does(kind: str) -> None:
+    """Named columns stay named."""
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(60, 2)), columns=["a", "b"])
+    y = X["a"].to_numpy() + 0.1 * rng.normal(size=60)
+    members = {
+        "one": LinearRegression().fit(X, y),
+        "two": DecisionTreeRegressor(max_depth=3).fit(X, y),
+    }
+    values = np.stack([member.predict(X) for member in members.values()])
+    known = Predictions(values=values, y=y, weight=None, classes=np.array([]))
+    blend = LEARN[kind](known, lambda y, p, w: -float(np.abs(p - values.mean(axis=0)).sum()), 0)
+    model = blend.assemble(members, np.array([]))
+    assert model.predict(X) == pytest.approx(blend.predict(values))
+    assert list(model.feature_names_in_) == ["a", "b"]
+
+
+def test_voting_weights_belong_to_their_members() -> None:
+    """A member of weight 1 is the vote."""
+    X, y = np.arange(8.0).reshape(-1, 1), np.array([0, 1] * 4)
+    one, two = LogisticRegression().fit(X, y), DecisionTreeClassifier().fit(X, y)
+    voted = assembly.voting_classifier({"a": one, "b": two}, [0.0, 1.0], np.array([0, 1]))
+    assert two.predict(X).tolist() == voted.predict(X).tolist()
+
+
+def _run(
+    folder: Path,
+    task: Task,
+    kind: str,
+    candidates: list[np.ndarray],
+    dataset: Dataset,
+    **more: object,
+) -> IterationResult:
+    data.save(dataset, folder / "data")
+    config = AutoMLConfig.parse({"task": task} | more)
+    splits = make_splits(dataset, config)
+    members = []
+    for number, values in enumerate(candidates):
+        out = folder / str(number)
+        out.mkdir()
+        predictions.save(out, [values[rows] for _, rows in splits.folds], dataset, splits)
+        members.append(Member(number=number, label=f"m{number}", folder=out))
+    (folder / "out").mkdir()
+    order = EnsembleOrder(
+        kind=kind,
+        members=tuple(members),
+        config=config,
+        data_dir=folder / "data",
+        output_dir=folder / "out",
+        seed=0,
+        save_model=None,
+        load_model=None,
+    )
+    return run_ensemble(order)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("more", [{"n_cross_validations": 4}, {"validation_size": 0.5}])
+def test_an_ensemble_of_guesses_scores_like_a_guess(
+    kind: str, more: dict[str, object], tmp_path: Path
+) -> None:
+    """The best of 15 random predictions looks good on the rows that chose it, and only there."""
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 2, 2_000)
+    dataset = data.check({"X": rng.normal(size=(2_000, 2)), "y": y}, "classification")
+    raw = rng.random((15, 2_000))
+    candidates = [np.column_stack([1 - one, one]) for one in raw]
+    result = _run(
+        tmp_path,
+        "classification",
+        kind,
+        candidates,
+        dataset,
+        primary_metric="AUC_weighted",
+        **more,
+    )
+    in_sample = [evaluation.score(dataset, y, one)["AUC_weighted"] for one in candidates]
+    assert max(in_sample) > 0.51
+    assert 0.45 < result.metrics["AUC_weighted"] < 0.54
+    n_folds = 4 if "n_cross_validations" in more else 1
+    assert n_folds == len(result.fold_metrics["AUC_weighted"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_ensemble_beats_members_with_independent_errors(kind: str, tmp_path: Path) -> None:
+    """And says who they are."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=300)
+    dataset = data.check({"X": y.reshape(-1, 1), "y": y}, "regression")
+    candidates = [y + rng.normal(size=300) for _ in range(4)]
+    result = _run(tmp_path, "regression", kind, candidates, dataset, primary_metric="r2_score")
+    alone = max(evaluation.score(dataset, y, one)["r2_score"] for one in candidates)
+    assert result.metrics["r2_score"] > alone + 0.2
+    assert str(result.hyperparameters["model__members"]).count(",") >= 2
