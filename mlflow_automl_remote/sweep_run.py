@@ -256,18 +256,18 @@ def submit(
         listener: What to tell on the way.
 
     Raises:
-        ConfigurationError: The data script is not in the project.
+        ConfigurationError: The data script or a data file is not in the project.
         TransportError: The target cannot be used.
         EnvironmentSetupFailed: Its Python environment cannot be made.
     """
     listener = listener or Listener()
-    compute.scan_project(project_dir, config.data_script)
+    compute.scan_project(project_dir, config.project_files)
     importing = threading.Thread(target=_import_mlflow)
     importing.start()
     sweep_id = uuid.uuid4().hex
     with compute.connect(target, on_progress=listener.on_progress) as connection:
         job = connection.submit(
-            sweep_id, project_dir, config.to_json(), data_script=config.data_script
+            sweep_id, project_dir, config.to_json(), needed=config.project_files
         )
         importing.join()
         from mlflow_automl_remote.publishing import ParentFacts

@@ -50,16 +50,16 @@ class Progress(Protocol):
     """A step of the set-up: which one, in words, and how much of it is done if that is known."""
 
     @property
-    def stage(self) -> str:
-        """The step, such as `upload`."""
-
-    @property
     def text(self) -> str:
         """What is being done, in words."""
 
     @property
     def fraction(self) -> float | None:
         """How much of it is done, from 0 to 1, or None."""
+
+    @property
+    def is_detail(self) -> bool:
+        """Whether it only says how far a step is that was told before."""
 
 
 class Detached(AutoMLRemoteError):
@@ -80,7 +80,6 @@ class SweepView:
         self._began = clock()
         self._shown: set[tuple[int, int]] = set()
         self._headed = False
-        self._stage = ""
         self._was_explaining = False
         self._line: Callable[[], str] = str
         self._live = (
@@ -114,14 +113,12 @@ class SweepView:
         self._console.print(Text(clean(text)), soft_wrap=True)
 
     def progress(self, progress: Progress) -> None:
-        """Show a step of the set-up: a line when it begins, the rest in the live line."""
-        is_transfer = progress.stage == "upload"  # told at its end, with its size
-        if progress.fraction == 1.0 or (progress.stage != self._stage and not is_transfer):
-            self._stage = progress.stage
-            self.say(progress.text)
-        else:
+        """Show a step of the set-up as a line, and how far it is in the live line."""
+        if progress.is_detail:
             done = "" if progress.fraction is None else f"{progress.fraction:4.0%}  "
             self._show(lambda: f"{done}{clean(progress.text)}")
+        else:
+            self.say(progress.text)
 
     def state(self, state: SweepState) -> None:
         """Show what has ended since the last call, and what is going on."""

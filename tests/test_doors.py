@@ -130,7 +130,9 @@ def test_a_live_line_says_what_is_going_on() -> None:
     console = Console(file=output, width=200, force_terminal=True)
     with SweepView(console, clock=lambda: 0.0) as view:
         running = iteration(1, state=IterationState.RUNNING, ended_ms=None, score=None, best=None)
-        view.progress(Progress(stage="upload", text="Sending uv: 1 of 2 MB", fraction=0.5))
+        view.progress(
+            Progress(stage="upload", text="Sending uv: 1 of 2 MB", fraction=0.5, is_detail=True)
+        )
         view.state(state_of(iteration(0), running, finished=(0,)))
     shown = output.getvalue()
     assert "50%  Sending uv: 1 of 2 MB" in shown

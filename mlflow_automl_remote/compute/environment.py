@@ -177,7 +177,7 @@ class UvEnvironment:
 
     def _uv(self, uv: PurePosixPath, *arguments: str) -> None:
         argv = [str(uv), *arguments, "--no-progress", "--color", "never"]
-        self._run(argv, "could not be built", lambda line: self._tell(line))
+        self._run(argv, "could not be built", lambda line: self._tell(line, is_detail=True))
 
     def _run(
         self,
@@ -250,8 +250,10 @@ class UvEnvironment:
         reply = self._control.request("status", paths=[str(path)])[0]
         return bool(reply["exist"][0])
 
-    def _tell(self, text: str, fraction: float | None = None) -> None:
-        self._on_progress(Progress(stage="environment", text=text, fraction=fraction))
+    def _tell(self, text: str, fraction: float | None = None, *, is_detail: bool = False) -> None:
+        self._on_progress(
+            Progress(stage="environment", text=text, fraction=fraction, is_detail=is_detail)
+        )
 
 
 def find_uv() -> Path | None:

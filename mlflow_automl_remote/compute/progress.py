@@ -21,11 +21,13 @@ class Progress:
         stage: What is being done.
         text: One line for a person.
         fraction: How much of this step is done, from 0 to 1; None when that is not known.
+        is_detail: Whether it only says how far the step is that was told before.
     """
 
     stage: Stage
     text: str
     fraction: float | None = None
+    is_detail: bool = False
 
 
 OnProgress = Callable[[Progress], None]
@@ -65,17 +67,19 @@ class TransferMeter:
         self.n_bytes += n_bytes
         if time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + UPDATE_S
-            self._report()
+            self._report(is_detail=True)
 
     def finish(self) -> None:
         """Report the end."""
         self._total_bytes = self.n_bytes
-        self._report()
+        self._report(is_detail=False)
 
-    def _report(self) -> None:
+    def _report(self, *, is_detail: bool) -> None:
         total, fraction = "", None
         if self._total_bytes:
             total = f" of {megabytes(self._total_bytes)}"
             fraction = min(1.0, self.n_bytes / self._total_bytes)
         text = f"{self._what}: {megabytes(self.n_bytes)}{total}"
-        self._on_progress(Progress(stage=self._stage, text=text, fraction=fraction))
+        self._on_progress(
+            Progress(stage=self._stage, text=text, fraction=fraction, is_detail=is_detail)
+        )

@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -78,12 +78,16 @@ class Project:
         return sum(file.size_bytes for file in self.files)
 
 
-def scan_project(folder: Path, data_script: str) -> Project:
+_WHAT: Final = {"data_script": "data script", "training_data": "file of training data"}
+_REMEDY: Final = {"data_script": "Write it with a function get_data()"}
+
+
+def scan_project(folder: Path, needed: Mapping[str, str]) -> Project:
     """Choose the files of a project.
 
     Args:
         folder: The project folder.
-        data_script: A file that has to be among them, relative to the folder.
+        needed: Files that have to be among them, relative to the folder, by their setting.
 
     Raises:
         ConfigurationError: There is no such folder, or no such file in it, or it is ignored.
@@ -105,8 +109,10 @@ def scan_project(folder: Path, data_script: str) -> Project:
             files.append(packed)
     if skipped:
         _log.warning("Not sent, because they lead out of %s: %s", folder, ", ".join(skipped[:10]))
-    if data_script not in {file.name for file in files}:
-        raise ConfigurationError(_why_missing(folder, data_script, ignore_file))
+    names = {file.name for file in files}
+    for setting, name in needed.items():
+        if name not in names:
+            raise ConfigurationError(_why_missing(folder, setting, name, ignore_file))
     return Project(
         folder=folder,
         files=tuple(sorted(files, key=lambda file: file.name)),
@@ -146,19 +152,20 @@ def _packed(name: str, path: Path, folder: Path) -> PackedFile | None:
     )
 
 
-def _why_missing(folder: Path, data_script: str, ignore_file: str | None) -> str:
-    path = folder / data_script
+def _why_missing(folder: Path, setting: str, name: str, ignore_file: str | None) -> str:
+    path = folder / name
+    what = f"{_WHAT.get(setting, setting)} '{name}'"
     if not path.exists():
         return (
-            f"The data script '{data_script}' is missing from the project folder '{folder}'. "
-            "Write it with a function get_data(), or name another with 'data_script'."
+            f"The {what} is missing from the project folder '{folder}'. "
+            f"{_REMEDY.get(setting, 'Put it there')}, or name another with '{setting}'."
         )
     if path.is_symlink():
-        return f"The data script '{path}' is a link that leads out of the project folder."
+        return f"The {what} is a link that leads out of the project folder '{folder}'."
     by = f"the project's {ignore_file}" if ignore_file else "the built-in list of ignored files"
     return (
-        f"The data script '{data_script}' is ignored by {by}, so it would not be sent. "
-        f"Take it back with a line '!/{data_script}' in {ignore_file or IGNORE_FILES[0]}."
+        f"The {what} is ignored by {by}, so it would not be sent. "
+        f"Take it back with a line '!/{name}' in {ignore_file or IGNORE_FILES[0]}."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -169,7 +169,7 @@ class Connection:
         project: Path,
         settings_json: str,
         *,
-        data_script: str,
+        needed: Mapping[str, str],
         module: str = AGENT_MODULE,
     ) -> Job:
         """Start a sweep, and return once its agent has said that it runs.
@@ -180,15 +180,15 @@ class Connection:
             sweep_id: 1 to 64 lower-case letters, digits and hyphens.
             project: The user's project folder.
             settings_json: The settings of the sweep, for the agent.
-            data_script: File of the project that has to be sent, relative to it.
+            needed: Files of the project that have to be sent, relative to it, by their setting.
             module: The agent.
 
         Raises:
-            ConfigurationError: The project has no such data script.
+            ConfigurationError: The project lacks a file that is needed.
             EnvironmentSetupFailed: The environment could not be built.
             CommandFailed: The target could not take the files, or the agent did not start.
         """
-        packed = scan_project(project, data_script)
+        packed = scan_project(project, needed)
         command = self.prepare()
         job = self.job(sweep_id)
         if job.liveness() is Liveness.ALIVE:

@@ -125,6 +125,23 @@ class AutoMLConfig(Fields, DataFields):
                 raise ConfigurationError(_must_be(setting, name, allowed, self.task))
 
     @property
+    def project_files(self) -> dict[str, str]:
+        """Files that the project folder must have, by their setting.
+
+        Data files with an absolute path lie on the target and are not looked for.
+        """
+        named = {
+            "data_script": self.data_script,
+            "training_data": self.training_data,
+            "validation_data": self.validation_data,
+        }
+        return {
+            setting: str(PurePosixPath(name))
+            for setting, name in named.items()
+            if name and not name.startswith("/")
+        }
+
+    @property
     def models(self) -> tuple[str, ...]:
         """The models that the search may use, in alphabetical order."""
         allowed = self.allowed_models or MODELS[self.task]

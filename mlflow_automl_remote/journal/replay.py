@@ -59,7 +59,7 @@ class Iteration:
     @property
     def pipeline(self) -> str:
         """The label of the pipeline, such as `MaxAbsScaler LightGBM`."""
-        return f"{self.scaler} {self.model}".strip()
+        return f"{self.scaler} {self.model}".strip().strip()
 
     @property
     def duration_s(self) -> float | None:

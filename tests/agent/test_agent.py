@@ -90,8 +90,8 @@ def test_a_sweep_is_recorded_whole(make: Callable[..., Workspace]) -> None:
     state = workspace.run()
     assert state.status is SweepStatus.COMPLETED
     assert state.data is not None
-    assert (178, 13, 3) == (state.data.n_rows, state.data.n_columns, state.data.n_classes)
-    assert [0, 1, 2, 3] == sorted(state.finished)
+    assert (state.data.n_rows, state.data.n_columns, state.data.n_classes) == (178, 13, 3)
+    assert sorted(state.finished) == [0, 1, 2, 3]
     for iteration in state.iterations.values():
         assert iteration.state is IterationState.COMPLETED
         assert iteration.score == iteration.metrics["accuracy"]
@@ -105,7 +105,7 @@ def test_a_sweep_is_recorded_whole(make: Callable[..., Workspace]) -> None:
     assert state.explanation.reason == ""
     assert state.explanation.iteration == state.best_iteration
     assert "explanation/summary.json" in [file.path for file in state.explanation.files]
-    assert ["sweep/agent.log"] == [file.path for file in state.files]
+    assert [file.path for file in state.files] == ["sweep/agent.log"]
     for file in [*state.explanation.files, *state.files]:
         assert (workspace.path / "artifacts" / file.path).stat().st_size == file.size_bytes
 

@@ -73,5 +73,5 @@ def _start_stand_in(
     variables = {**command.variables, "PYTHONPATH": str(modules)}
     connection._command = replace(command, variables=variables)
     return connection.submit(
-        SWEEP_ID, project, settings, data_script="get_data.py", module="stand_in_agent"
+        SWEEP_ID, project, settings, needed={"data_script": "get_data.py"}, module="stand_in_agent"
     )

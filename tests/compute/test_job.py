@@ -106,7 +106,9 @@ def test_the_end_of_the_log_is_in_the_error_of_an_agent_that_dies_at_once(submit
 def test_a_missing_module_is_an_error_that_names_it(connection, project):
     """Python's own words reach the user."""
     with pytest.raises(CommandFailed, match="No module named no_such_agent"):
-        connection.submit("s", project, "{}", data_script="get_data.py", module="no_such_agent")
+        connection.submit(
+            "s", project, "{}", needed={"data_script": "get_data.py"}, module="no_such_agent"
+        )
 
 
 def test_submitting_twice_gives_the_same_job(submit):

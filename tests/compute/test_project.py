@@ -13,14 +13,17 @@ from mlflow_automl_remote.compute.workspace import Root, Workspace
 from mlflow_automl_remote.errors import ConfigurationError
 
 
+NEEDED = {"data_script": "get_data.py"}
+
+
 def packed(project) -> bytes:
     parts = []
-    write_archive(scan_project(project, "get_data.py").files, parts.append)
+    write_archive(scan_project(project, NEEDED).files, parts.append)
     return b"".join(parts)
 
 
 def names(project) -> list[str]:
-    return [file.name for file in scan_project(project, "get_data.py").files]
+    return [file.name for file in scan_project(project, NEEDED).files]
 
 
 def test_caches_repositories_and_stores_stay_at_home(project):
@@ -62,7 +65,7 @@ def test_links_that_lead_out_are_not_followed(project, tmp_path):
     (project / "upwards").symlink_to(tmp_path)
     (project / "broken").symlink_to("nowhere")
     (project / "inside").symlink_to("get_data.py")
-    scanned = scan_project(project, "get_data.py")
+    scanned = scan_project(project, NEEDED)
     assert [file.name for file in scanned.files] == ["get_data.py", "inside"]
     assert {"outside", "upwards", "broken"} == set(scanned.skipped)
 
@@ -84,20 +87,20 @@ def test_the_same_files_give_the_same_bytes(project, tmp_path):
 def test_a_missing_or_ignored_data_script_is_refused_with_the_reason(project, tmp_path):
     """Missing, ignored by a named file, or no folder at all."""
     with pytest.raises(ConfigurationError, match=r"'other\.py' is missing from"):
-        scan_project(project, "other.py")
+        scan_project(project, {"data_script": "other.py"})
     (project / ".gitignore").write_text("*.py\n")
     with pytest.raises(
         ConfigurationError, match=r"ignored by the project's \.gitignore.*!/get_data"
     ):
-        scan_project(project, "get_data.py")
+        scan_project(project, NEEDED)
     with pytest.raises(ConfigurationError, match="does not exist"):
-        scan_project(tmp_path / "nowhere", "get_data.py")
+        scan_project(tmp_path / "nowhere", NEEDED)
 
 
 def test_a_file_that_shrinks_while_it_is_packed_is_an_error_of_ours(project):
     """The stream would not be what its header says."""
     (project / "data.csv").write_text("1,2,3")
-    files = scan_project(project, "get_data.py").files
+    files = scan_project(project, NEEDED).files
     (project / "data.csv").write_text("")
     with pytest.raises(ConfigurationError, match=r"data\.csv' cannot be sent"):
         write_archive(files, lambda data: None)
