@@ -12,7 +12,6 @@ from mlflow_automl_remote.compute.project import scan_project, write_archive
 from mlflow_automl_remote.compute.workspace import Root, Workspace
 from mlflow_automl_remote.errors import ConfigurationError
 
-
 NEEDED = {"data_script": "get_data.py"}
 
 
