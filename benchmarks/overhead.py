@@ -4,7 +4,8 @@
 
 Each round times, one after the other and each as a whole process: the bare loop (bare_loop.py),
 the sweep on this machine, and with --ssh the sweep on a loopback sshd whose environment is warm.
-Explaining the best model is left out, since the loop does not do it. The tracking store exists.
+Explaining the best model and ensembles are left out, since the loop does not have them. A sweep
+before the rounds makes the tracking store and gives the pipelines.
 """
 
 from __future__ import annotations
@@ -21,38 +22,35 @@ import time
 from pathlib import Path
 
 import mlflow
+import mlflow.sklearn
+from sklearn.base import clone
 
-from mlflow_automl_remote.automl import data, data_script, pipelines
 from mlflow_automl_remote.automl.executor import available_cores
-from mlflow_automl_remote.automl.portfolio import portfolio
-from mlflow_automl_remote.automl.sweep import iteration_seed
-from mlflow_automl_remote.config import AutoMLConfig
 
 REPOSITORY = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 N_ITERATIONS = 20
+ALIKE = [
+    *("--model-explainability", "false"),
+    *("--enable-voting-ensemble", "false"),
+    *("--enable-stack-ensemble", "false"),
+]
+"""What the bare loop does not do either."""
 
 
-def write_pipelines(path: Path) -> None:
-    """Pickle the unfitted pipelines that the sweep will fit, with the seeds that it will use."""
-    config = AutoMLConfig.from_file(REPOSITORY / "automl.yaml")
-    raw = data_script.load_data_script(REPOSITORY / config.data_script)
-    dataset = data.check(raw, config.task, n_folds=config.n_cross_validations)
-    proposed = portfolio(config.task, config.models)[:N_ITERATIONS]
-    built = [
-        pipelines.build(
-            spec,
-            config.task,
-            pipelines.context_for(
-                dataset,
-                n_folds=config.n_cross_validations,
-                seed=iteration_seed(config.seed, number),
-                n_jobs=1,
-            ),
-        )
-        for number, spec in enumerate(proposed)
+def write_pipelines(folder: Path) -> None:
+    """Pickle, unfitted, the pipelines of a sweep that has just been published."""
+    uri = f"sqlite:///{folder}/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    children = [
+        run
+        for run in mlflow.MlflowClient(uri).search_runs(["0"], max_results=200)
+        if "automl_remote.iteration" in run.data.tags
     ]
-    path.write_bytes(pickle.dumps(built))
+    children.sort(key=lambda run: int(run.data.tags["automl_remote.iteration"]))
+    models = [run.outputs.model_outputs[0].model_id for run in children]
+    built = [clone(mlflow.sklearn.load_model(f"models:/{model_id}")) for model_id in models]
+    (folder / "pipelines.pickle").write_bytes(pickle.dumps(built))
 
 
 def timed(argv: list[str | Path], folder: Path) -> float:
@@ -70,7 +68,7 @@ def timed(argv: list[str | Path], folder: Path) -> float:
 def sweep(folder: Path, *options: str | Path) -> float:
     """Time `automl-remote sweep`."""
     command = [BIN / "automl-remote", "sweep", "--settings", REPOSITORY / "automl.yaml"]
-    return timed([*command, "--model-explainability", "false", *options], folder)
+    return timed([*command, *ALIKE, *options], folder)
 
 
 def parts(folder: Path) -> str:
@@ -92,8 +90,8 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_pipelines(folder / "pipelines.pickle")
-        mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+        sweep(folder)
+        write_pipelines(folder)
         if asked.ssh:
             sys.path.insert(0, str(REPOSITORY / "tests"))
             from sshd import running_sshd
