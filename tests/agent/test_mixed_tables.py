@@ -49,6 +49,8 @@ def _run(
         "enable_voting_ensemble": False,
     }
     (folder / "settings.json").write_text(AutoMLConfig.parse(given | settings).to_json())
+    (folder / "inbox").mkdir()
+    (folder / "inbox" / "begin.json").write_text('{"action": "begin"}')
     monkeypatch.chdir(folder / "project")
     with JournalWriter(folder / "journal.jsonl", now_ms=lambda: 0) as journal:
         recorder = Recorder(journal, folder / "artifacts")
