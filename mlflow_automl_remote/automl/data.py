@@ -151,6 +151,7 @@ def _read_splits(value: object, n_rows: int) -> Splits | None:
     if value is None:
         return None
     try:
+        # Typed as object: what is not pairs of rows raises, and is refused below.
         pairs = [(np.asarray(fit), np.asarray(score)) for fit, score in value]  # type: ignore[attr-defined]
     except (TypeError, ValueError) as error:
         raise DataError(

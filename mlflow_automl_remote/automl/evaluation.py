@@ -203,6 +203,7 @@ def to_score(
     if not splits.on_valid:
         weight = dataset.sample_weight
         return dataset.rows(rows), dataset.y[rows], None if weight is None else weight[rows]
+    # For the type checker: splits are on the validation set only where there is one.
     assert dataset.X_valid is not None and dataset.y_valid is not None  # noqa: S101, PT018
     weight = dataset.sample_weight_valid
     return (

@@ -80,6 +80,7 @@ def typed(column: pd.Series[Any], name: str, kind: str, *, chosen: bool) -> Type
             f"Column '{name}' holds no {kind}, though 'featurization' says so: no value can be "
             "read. Remove the column from the setting."
         )
+    # A plain string, and one of the kinds: `_CONVERT` above has no others.
     found: ColumnKind = kind  # type: ignore[assignment]
     schema = ColumnSchema(name=name, kind=found, n_missing=n_missing, n_unique=_n_unique(values))
     reason = None if chosen and schema.n_unique > 1 else _why_useless(schema, len(values))

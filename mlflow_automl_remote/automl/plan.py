@@ -179,6 +179,7 @@ def _too_slow(
         limits_s.append(config.experiment_timeout_s * SHARE_OF_EXPERIMENT)
     limit_s, shape = min(limits_s), context
     if dataset.is_sparse:
+        # The dataset is sparse here; SciPy's matrices have no types.
         cells = cast("np.ndarray", dataset.X).nnz  # type: ignore[attr-defined]
         shape = replace(context, n_features=max(1, round(cells / dataset.n_rows)))
     reasons = {}
