@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mlflow_automl_remote.agent.conversion import features_engineered
 from mlflow_automl_remote.journal.events import (
     ArtifactFile,
     Event,
@@ -63,6 +64,7 @@ class Recorder:
                 validation=plan.validation,
                 n_folds=plan.n_folds,
                 n_test_rows=plan.n_test_rows,
+                n_learn_rows=plan.n_learn_rows,
             )
         )
 
@@ -85,6 +87,7 @@ class Recorder:
         name = folder_of(outcome.proposal.number)
         files = self.keep(outcome.output_dir, name)
         has_model = any(file.path == f"{name}/model/MLmodel" for file in files)
+        self._record_features(outcome)
         self.record(
             IterationFinished(
                 iteration=outcome.proposal.number,
@@ -102,10 +105,17 @@ class Recorder:
                 predict_s=outcome.predict_s,
                 standard_error=_number(outcome.standard_error),
                 test_metrics=_numbers(outcome.test_metrics),
+                featurization=outcome.featurization,
                 files=files,
                 model_path=f"{name}/model" if has_model else None,
             )
         )
+
+    def _record_features(self, outcome: Outcome) -> None:
+        """Record what preprocessing makes of the columns, the first time that it is known."""
+        mode = outcome.featurization
+        if mode and mode not in self.state.featurization:
+            self.record(features_engineered(mode, outcome.features))
 
     def keep(self, folder: Path, name: str) -> tuple[ArtifactFile, ...]:
         """Make a folder durable, move it to its place among the artifacts, and list its files."""

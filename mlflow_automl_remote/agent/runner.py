@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlflow_automl_remote import __version__
 from mlflow_automl_remote.agent.control import Control
+from mlflow_automl_remote.agent.conversion import data_loaded
 from mlflow_automl_remote.agent.explanation import (
     EXPLANATION_TIMEOUT_S,
     ExplanationRequest,
@@ -31,10 +32,8 @@ from mlflow_automl_remote.automl.executor import Executor, Finished
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.errors import SweepFailed
 from mlflow_automl_remote.journal.events import (
-    DataLoaded,
     ExplanationFinished,
     ExplanationStarted,
-    Guardrail,
     SweepFinished,
     SweepResumed,
 )
@@ -133,26 +132,7 @@ class Agent:
         )
         if not isinstance(finished.value, DataSummary):
             raise SweepFailed(f"The data could not be loaded: {finished.reason}")
-        summary = finished.value
-        self._recorder.record(
-            DataLoaded(
-                n_rows=summary.n_rows,
-                n_columns=summary.n_features,
-                n_classes=summary.n_classes,
-                digest=summary.digest,
-                feature_names=summary.feature_names,
-                duration_s=time.monotonic() - begin,
-                guardrails=tuple(
-                    Guardrail(
-                        id=finding.id,
-                        column=finding.column,
-                        severity=finding.severity,
-                        text=finding.text,
-                    )
-                    for finding in summary.findings
-                ),
-            )
-        )
+        self._recorder.record(data_loaded(finished.value, duration_s=time.monotonic() - begin))
 
     def _search(self, executor: Executor) -> None:
         from mlflow_automl_remote.automl.sweep import Sweep

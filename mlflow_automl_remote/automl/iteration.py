@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
-from mlflow_automl_remote.automl import data, evaluation, pipelines, predictions
+from sklearn.pipeline import Pipeline
+
+from mlflow_automl_remote.automl import data, evaluation, featurization, pipelines, predictions
 from mlflow_automl_remote.automl.components.base import Device, Estimator, Scalar
 from mlflow_automl_remote.automl.dataset import Dataset, take_rows
 from mlflow_automl_remote.automl.evaluation import Scoring
+from mlflow_automl_remote.automl.featurization import FeatureSummary
+from mlflow_automl_remote.automl.featurization.preprocessor import TablePreprocessor
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
 from mlflow_automl_remote.automl.splits import Splits, make_splits
 from mlflow_automl_remote.config import AutoMLConfig
@@ -65,6 +69,8 @@ class IterationResult:
         fit_s: Seconds of all fits: the folds and the one on all rows.
         predict_s: Seconds of the predictions of all folds.
         test_metrics: Of the model on the rows of `test_size`, by name; empty without them.
+        featurization: How the columns were preprocessed, `dense` or `native`; empty if not at all.
+        features: What that made of each column.
     """
 
     metrics: Mapping[str, float]
@@ -73,6 +79,8 @@ class IterationResult:
     fit_s: float
     predict_s: float
     test_metrics: Mapping[str, float] = field(default_factory=dict)
+    featurization: str = ""
+    features: tuple[FeatureSummary, ...] = ()
 
 
 def run_iteration(order: IterationOrder) -> IterationResult:
@@ -106,6 +114,8 @@ def run_iteration(order: IterationOrder) -> IterationResult:
     predictions.save(order.output_dir, scored.predictions, dataset, splits)
     if order.save_model is not None:
         order.save_model(fitted, dataset, order.output_dir / MODEL_NAME)
+    first = cast("Pipeline", fitted)[0]
+    preprocessed = isinstance(first, TablePreprocessor)
     return IterationResult(
         metrics=scored.metrics,
         fold_metrics=scored.fold_metrics,
@@ -113,6 +123,8 @@ def run_iteration(order: IterationOrder) -> IterationResult:
         fit_s=scored.fit_s + refit_s,
         predict_s=scored.predict_s,
         test_metrics=score_on_test(fitted, dataset, splits, order.config),
+        featurization=first.mode if preprocessed else "",
+        features=tuple(featurization.summary(first, dataset.columns)) if preprocessed else (),
     )
 
 

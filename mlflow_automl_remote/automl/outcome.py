@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlflow_automl_remote.automl.components.base import Scalar
+from mlflow_automl_remote.automl.featurization import FeatureSummary
 from mlflow_automl_remote.automl.plan import SearchPlan
 from mlflow_automl_remote.automl.proposals import PastIteration, Proposal
 from mlflow_automl_remote.config import AutoMLConfig
@@ -32,6 +33,8 @@ class Outcome:
         predict_s: Seconds of the predictions of all folds.
         standard_error: Of the primary metric's mean over the folds; NaN for a single fold.
         test_metrics: On the rows of `test_size`, by name; empty without them.
+        featurization: How the columns were preprocessed, `dense` or `native`; empty if not at all.
+        features: What that made of each column.
         started_at_ms: Milliseconds since 1970.
         ended_at_ms: Milliseconds since 1970.
         output_dir: Holds `iteration.log` and, if COMPLETED, `oof.npy` and perhaps `model`.
@@ -48,6 +51,8 @@ class Outcome:
     predict_s: float = 0.0
     standard_error: float = math.nan
     test_metrics: Mapping[str, float] = field(default_factory=dict)
+    featurization: str = ""
+    features: tuple[FeatureSummary, ...] = ()
     started_at_ms: int
     ended_at_ms: int
     output_dir: Path

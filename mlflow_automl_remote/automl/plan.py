@@ -53,6 +53,7 @@ class SearchPlan:
         validation: How pipelines are scored, for a person: `5-fold cross-validation`.
         n_folds: How often each is fitted for that.
         n_test_rows: Rows of `test_size`.
+        n_learn_rows: Rows that final models are fitted on.
     """
 
     models: tuple[str, ...]
@@ -65,6 +66,7 @@ class SearchPlan:
     validation: str
     n_folds: int
     n_test_rows: int
+    n_learn_rows: int
 
 
 def make_plan(
@@ -93,6 +95,7 @@ def make_plan(
         validation=splits.description,
         n_folds=splits.n_folds,
         n_test_rows=len(splits.test),
+        n_learn_rows=dataset.n_rows if splits.train is None else len(splits.train),
     )
 
 

@@ -280,6 +280,8 @@ class Sweep:
                 result.fold_metrics[self._config.primary_metric] if result else []
             ),
             test_metrics=result.test_metrics if result else {},
+            featurization=result.featurization if result else "",
+            features=result.features if result else (),
             started_at_ms=finished.started_at_ms,
             ended_at_ms=finished.ended_at_ms,
             output_dir=finished.ticket.output_dir,

@@ -10,6 +10,9 @@ from mlflow_automl_remote.states import IterationState, SweepStatus
 
 Scalar: TypeAlias = str | int | float | bool | None
 
+MAX_COLUMNS: Final = 1_000
+"""Columns that an event tells of; a wider table is not told column by column."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactFile:
@@ -68,8 +71,30 @@ class Guardrail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of the data as it came in.
+
+    Attributes:
+        kind: `number`, `boolean`, `category`, `date` or `text`.
+        n_unique: Different values; of very many, as many as were counted.
+        dropped_reason: Why no model sees it; empty if models do.
+    """
+
+    name: str
+    kind: str
+    n_missing: int = 0
+    n_unique: int = 0
+    dropped_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataLoaded:
-    """The data was loaded and passed all checks."""
+    """The data was loaded and passed all checks.
+
+    Attributes:
+        n_columns: Columns that models see.
+        columns: The first `MAX_COLUMNS` columns that came in; empty for a sparse matrix.
+    """
 
     n_rows: int
     n_columns: int
@@ -78,6 +103,7 @@ class DataLoaded:
     duration_s: float
     feature_names: tuple[str, ...] | None = None
     guardrails: tuple[Guardrail, ...] = ()
+    columns: tuple[Column, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +120,8 @@ class SearchPlanned:
         validation: How pipelines are scored, for a person: `5-fold cross-validation`.
         n_folds: How often each is fitted for that.
         n_test_rows: Rows that no iteration sees; 0 without `test_size`.
+        n_learn_rows: Rows that final models are fitted on: fewer than there are where some are
+            kept for the test or `enable_subsampling` takes a sample; 0 if not known.
     """
 
     models: tuple[str, ...]
@@ -105,6 +133,40 @@ class SearchPlanned:
     validation: str = ""
     n_folds: int = 0
     n_test_rows: int = 0
+    n_learn_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineeredFeature:
+    """What preprocessing made of one column, as in the article's featurization summary.
+
+    Attributes:
+        raw_feature: Name of the column.
+        type_detected: `Numeric`, `Boolean`, `Categorical`, `DateTime`, `Text` or `Ignored`.
+        dropped: Whether no model sees it.
+        n_engineered: Numbers that it became.
+        transformations: What was done, in a few words per step.
+    """
+
+    raw_feature: str
+    type_detected: str
+    dropped: bool = False
+    n_engineered: int = 0
+    transformations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeaturesEngineered:
+    """What preprocessing makes of the columns; once for each of its modes, not per iteration.
+
+    Attributes:
+        mode: `dense` (numbers only) or `native` (categories and gaps kept); see
+            `IterationFinished.featurization`.
+        features: The first `MAX_COLUMNS` columns.
+    """
+
+    mode: str
+    features: tuple[EngineeredFeature, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +205,8 @@ class IterationFinished:
             because the folds share most of the rows that they are fitted on.
         test_metrics: Of the model on rows that nothing was chosen by (`test_size`), by name; where
             the score of the best of many iterations is luck, these do not follow.
+        featurization: How the columns were preprocessed, a mode of `FeaturesEngineered`; empty
+            if the numbers went in as they are.
         files: Everything that the iteration left, its log and its model included.
         model_path: Folder of the model among `files`, or None.
     """
@@ -159,6 +223,7 @@ class IterationFinished:
     predict_s: float = 0.0
     standard_error: float | None = None
     test_metrics: Mapping[str, float | None] = field(default_factory=dict)
+    featurization: str = ""
     files: tuple[ArtifactFile, ...] = ()
     model_path: str | None = None
 
@@ -216,6 +281,7 @@ Event: TypeAlias = (
     | SweepResumed
     | DataLoaded
     | SearchPlanned
+    | FeaturesEngineered
     | IterationStarted
     | IterationFinished
     | ExplanationStarted
@@ -231,6 +297,7 @@ EVENT_TYPES: Final[Mapping[str, type[Event]]] = {
         SweepResumed,
         DataLoaded,
         SearchPlanned,
+        FeaturesEngineered,
         IterationStarted,
         IterationFinished,
         ExplanationStarted,

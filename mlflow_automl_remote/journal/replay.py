@@ -10,9 +10,11 @@ from mlflow_automl_remote.journal.codec import Record
 from mlflow_automl_remote.journal.events import (
     ArtifactFile,
     DataLoaded,
+    EngineeredFeature,
     Event,
     ExplanationFinished,
     ExplanationStarted,
+    FeaturesEngineered,
     IterationFinished,
     IterationStarted,
     RequestHandled,
@@ -53,6 +55,7 @@ class Iteration:
     predict_s: float = 0.0
     standard_error: float | None = None
     test_metrics: Mapping[str, float | None] = field(default_factory=dict)
+    featurization: str = ""
     files: tuple[ArtifactFile, ...] = ()
     model_path: str | None = None
 
@@ -75,6 +78,8 @@ class SweepState:
         iterations: By number; in the order in which they began.
         finished: Numbers of the ended iterations, in the order in which they ended.
         plan: What the search was to do, or None before it began.
+        featurization: What preprocessing makes of the columns, by its mode; see
+            `events.FeaturesEngineered`.
         ended_by: Why the search ended before its last iteration; empty if it did not.
         attempt: How many agents have worked on it.
         n_events: How many events it is the fold of.
@@ -87,6 +92,7 @@ class SweepState:
     ended_ms: int | None = None
     data: DataLoaded | None = None
     plan: SearchPlanned | None = None
+    featurization: Mapping[str, tuple[EngineeredFeature, ...]] = field(default_factory=dict)
     ended_by: str = ""
     iterations: Mapping[int, Iteration] = field(default_factory=dict)
     finished: tuple[int, ...] = ()
@@ -147,6 +153,10 @@ def _search_planned(state: SweepState, event: SearchPlanned, _: int) -> SweepSta
     return replace(state, plan=event)
 
 
+def _features_engineered(state: SweepState, event: FeaturesEngineered, _: int) -> SweepState:
+    return replace(state, featurization={**state.featurization, event.mode: event.features})
+
+
 def _iteration_started(state: SweepState, event: IterationStarted, time_ms: int) -> SweepState:
     begun = Iteration(
         number=event.iteration,
@@ -181,6 +191,7 @@ def _iteration_finished(state: SweepState, event: IterationFinished, _: int) -> 
         predict_s=event.predict_s,
         standard_error=event.standard_error,
         test_metrics=event.test_metrics,
+        featurization=event.featurization,
         files=event.files,
         model_path=event.model_path,
     )
@@ -242,6 +253,7 @@ _HANDLERS: Final[Mapping[type[Event], Callable[[SweepState, Any, int], SweepStat
     SweepResumed: _sweep_resumed,
     DataLoaded: _data_loaded,
     SearchPlanned: _search_planned,
+    FeaturesEngineered: _features_engineered,
     IterationStarted: _iteration_started,
     IterationFinished: _iteration_finished,
     ExplanationStarted: _explanation_started,

@@ -71,6 +71,26 @@ def test_a_sweep_over_a_table_gives_models_that_predict_rows_from_the_file(
         ("column_dropped", "same"),
         ("missing_values", "age"),
     }
+    columns = {each.name: each for each in state.data.columns}
+    assert (columns["age"].kind, columns["age"].n_missing) == ("number", TABLE["age"].isna().sum())
+    assert columns["same"].dropped_reason == "the same value in every row"
+    assert {each.model: each.featurization for each in state.iterations.values()} == {
+        "LightGBM": "native",
+        "LogisticRegression": "dense",
+    }
+    dense = {each.raw_feature: each for each in state.featurization["dense"]}
+    assert list(dense) == ["age", "town", "shop", "since", "same"]
+    assert dense["same"].dropped
+    town = dense["town"]
+    assert (town.type_detected, town.n_engineered) == ("Categorical", 3)
+    assert town.transformations == ("one-hot",)
+    assert {each.raw_feature: each.n_engineered for each in state.featurization["native"]} == {
+        "age": 1,
+        "town": 1,
+        "shop": 2,
+        "since": 4,
+        "same": 0,
+    }
     assert state.explanation is not None
     assert state.explanation.reason.startswith("Only models of numbers are explained.")
     rows = TABLE[:6].drop(columns=["sold", "same"]).assign(town="Bern", shop=None)

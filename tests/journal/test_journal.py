@@ -13,8 +13,11 @@ from mlflow_automl_remote.journal.codec import LineDamaged, Record, decode, enco
 from mlflow_automl_remote.journal.events import (
     EVENT_TYPES,
     ArtifactFile,
+    Column,
     DataLoaded,
+    EngineeredFeature,
     Event,
+    FeaturesEngineered,
     IterationFinished,
     IterationStarted,
     SweepFinished,
@@ -45,7 +48,14 @@ def started(**changes: object) -> SweepStarted:
 def sweep_events() -> list[Event]:
     events: list[Event] = [
         started(),
-        DataLoaded(n_rows=1787, n_columns=64, n_classes=10, digest="d1", duration_s=0.5),
+        DataLoaded(
+            n_rows=1787,
+            n_columns=64,
+            n_classes=10,
+            digest="d1",
+            duration_s=0.5,
+            columns=(Column(name="x0", kind="number", dropped_reason="the same value"),),
+        ),
     ]
     for number, score in enumerate(SCORES):
         events += [
@@ -67,6 +77,19 @@ def sweep_events() -> list[Event]:
                 files=(ArtifactFile(path="iterations/000/x", size_bytes=3, sha256="0" * 64),),
             ),
         ]
+    events.append(
+        FeaturesEngineered(
+            mode="dense",
+            features=(
+                EngineeredFeature(
+                    raw_feature="x1",
+                    type_detected="Categorical",
+                    n_engineered=3,
+                    transformations=("one-hot",),
+                ),
+            ),
+        )
+    )
     return [*events, SweepFinished(status=SweepStatus.COMPLETED, best_iteration=2)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,14 +86,14 @@ def summary(
     kinds = dict(fitted.columns)
     dropped = {each.name: each for each in columns if each.name not in kinds}
     names = [each.name for each in columns] or list(kinds)
-    sources = [source for block in fitted.blocks_ for source in block.sources]
+    n_made = Counter(source for block in fitted.blocks_ for source in block.sources)
     steps = {source: block.steps for block in fitted.blocks_ for source in block.sources}
     return [
         FeatureSummary(
             RawFeatureName=name,
             TypeDetected=_TYPE_NAMES[dropped[name].kind if name in dropped else kinds[name]],
             Dropped=name in dropped or kinds[name] == "dropped",
-            EngineeredFeatureCount=sources.count(name),
+            EngineeredFeatureCount=n_made[name],
             Transformations=steps.get(name, ()),
         )
         for name in names
