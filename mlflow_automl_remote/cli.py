@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 
 import click
 
-from mlflow_automl_remote import __version__, arguments
+from mlflow_automl_remote import __version__, arguments, target_cli
 from mlflow_automl_remote.config import AutoMLConfig
-from mlflow_automl_remote.errors import AutoMLRemoteError
+from mlflow_automl_remote.target_cli import clean_errors
 
 CANCEL_WAIT_S = 20.0
 """How long `cancel` waits for the agent's answer."""
-
-
-@contextmanager
-def _clean_errors() -> Iterator[None]:
-    """Print what we can explain as one line, with an exit status that tells failure."""
-    from mlflow_automl_remote.terminal import Detached, clean
-
-    try:
-        yield
-    except AutoMLRemoteError as error:
-        shown = _Interrupted if isinstance(error, Detached) else click.ClickException
-        raise shown(clean(" ".join(str(error).split()))) from error
-
-
-class _Interrupted(click.ClickException):
-    """Ctrl-C ended the command; shells expect this exit status."""
-
-    exit_code = 130
 
 
 @click.group()
@@ -80,7 +61,7 @@ def sweep(context: click.Context, /, no_follow: bool, **options: str | None) -> 
     """Search for the best pipeline, here or on a machine over SSH."""
     from mlflow_automl_remote import compute, sweep_run, terminal
 
-    with _clean_errors():
+    with clean_errors():
         asked = arguments.parse_arguments([*_given(options), *context.args])
         settings = asked.config()
         target = compute.parse_target(arguments.read_backend_config(asked.backend_config))
@@ -116,7 +97,7 @@ def check(context: click.Context, /, **options: str | None) -> None:
     from mlflow_automl_remote import terminal
     from mlflow_automl_remote.automl import data_script
 
-    with _clean_errors():
+    with clean_errors():
         asked = arguments.parse_arguments([*_given(options), *context.args])
         settings = asked.config()
         project = asked.project_dir
@@ -126,13 +107,16 @@ def check(context: click.Context, /, **options: str | None) -> None:
             click.echo(terminal.clean(line))
 
 
+main.add_command(target_cli.target)
+
+
 @main.command()
 @click.argument("run_id")
 def follow(run_id: str) -> None:
     """Follow a sweep and publish it, from any machine that reaches store and target."""
     from mlflow_automl_remote import sweep_run, terminal
 
-    with _clean_errors(), terminal.view() as view:
+    with clean_errors(), terminal.view() as view:
         terminal.follow(sweep_run.attach(run_id), view)
 
 
@@ -142,7 +126,7 @@ def status(run_id: str) -> None:
     """Say where a sweep stands now."""
     from mlflow_automl_remote import sweep_run, terminal
 
-    with _clean_errors():
+    with clean_errors():
         sweep = sweep_run.attach(run_id)
         state, liveness = sweep.state()
         for line in terminal.status_lines(state, liveness, sweep.facts.target):
@@ -156,7 +140,7 @@ def cancel(run_id: str, iteration: int | None) -> None:
     """Stop a sweep, or one iteration of it; what is finished is kept."""
     from mlflow_automl_remote import sweep_run, terminal
 
-    with _clean_errors():
+    with clean_errors():
         handled = sweep_run.attach(run_id).cancel(iteration, wait_s=CANCEL_WAIT_S)
         click.echo(terminal.cancel_line(handled, run_id, iteration))
 
@@ -169,7 +153,7 @@ def logs(run_id: str, iteration: int | None, follow: bool) -> None:
     """Print the log of the agent, or of one iteration."""
     from mlflow_automl_remote import sweep_run, terminal
 
-    with _clean_errors():
+    with clean_errors():
         for piece in sweep_run.attach(run_id).log(iteration, follow=follow):
             sys.stdout.write(terminal.clean(piece.decode("utf-8", errors="replace")))
         sys.stdout.flush()
@@ -181,7 +165,7 @@ def resume(run_id: str) -> None:
     """Go on with a sweep whose agent died; finished iterations are kept."""
     from mlflow_automl_remote import sweep_run, terminal
 
-    with _clean_errors(), terminal.view() as view:
+    with clean_errors(), terminal.view() as view:
         sweep = sweep_run.attach(run_id)
         sweep.resume(terminal.listener(view))
         terminal.follow(sweep, view)

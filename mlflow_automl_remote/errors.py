@@ -56,11 +56,14 @@ class HostKeyNotVerifiable(TransportError):
 
     Attributes:
         fingerprint: Of the key that the host showed, as `SHA256:...`.
+        line: What known_hosts would have to say for an unknown key to be accepted; None for a key
+            that must not be accepted, because it has changed or is revoked.
     """
 
-    def __init__(self, message: str, *, fingerprint: str) -> None:
+    def __init__(self, message: str, *, fingerprint: str, line: str | None = None) -> None:
         super().__init__(message)
         self.fingerprint = fingerprint
+        self.line = line
 
 
 class ConnectionLost(TransportError):

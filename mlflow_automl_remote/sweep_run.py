@@ -6,52 +6,31 @@ import gc
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mlflow_automl_remote import compute
-from mlflow_automl_remote.errors import (
-    AgentLost,
-    ConnectFailed,
-    ConnectionLost,
-    PublishFailed,
+from mlflow_automl_remote.errors import ConnectFailed, ConnectionLost
+from mlflow_automl_remote.following import (
+    FIRST_RETRY_S,
+    LONGEST_RETRY_S,
+    POLL_S,
+    Follower,
+    Listener,
+    Notice,
 )
 from mlflow_automl_remote.journal.file import Cursor, read
 from mlflow_automl_remote.journal.replay import SweepState, replay
 
 if TYPE_CHECKING:
-    from mlflow_automl_remote.compute import Connection, Job, Liveness, Progress, TargetSpec
+    from mlflow_automl_remote.compute import Connection, Job, Liveness, Machine, TargetSpec
     from mlflow_automl_remote.config import AutoMLConfig
-    from mlflow_automl_remote.journal.events import ArtifactFile, RequestHandled
-    from mlflow_automl_remote.publishing import ParentFacts, Publisher
+    from mlflow_automl_remote.journal.events import RequestHandled
+    from mlflow_automl_remote.publishing import ParentFacts
 
-POLL_S: Final = 10.0
-"""The longest that the target waits for news before it answers that there are none."""
-FIRST_RETRY_S: Final = 1.0
-LONGEST_RETRY_S: Final = 30.0
-"""Between two attempts to reach a target or a store again; each wait is twice the one before."""
-N_PUBLISH_RETRIES: Final = 5
-"""How often a finished sweep is published again when the store does not answer."""
-
-Notice = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listener:
-    """What a door wants to be told; every function may be left out.
-
-    Attributes:
-        on_progress: A step of the set-up.
-        on_state: The sweep as its journal tells it now; called at each change.
-        on_notice: A line for the person, such as that the connection was lost and is tried again.
-    """
-
-    on_progress: Callable[[Progress], None] = lambda _: None
-    on_state: Callable[[SweepState], None] = lambda _: None
-    on_notice: Notice = lambda _: None
+__all__ = ["Listener", "Notice", "SweepRun", "attach", "submit"]
 
 
 class SweepRun:
@@ -85,7 +64,7 @@ class SweepRun:
             PublishFailed: The tracking store did not answer, even at the end.
             TransportError: The target refuses the connection.
         """
-        follower = _Follower(self, listener or Listener())
+        follower = Follower(self.run_id, self.facts, listener or Listener())
         retry_s = FIRST_RETRY_S
         while True:
             try:
@@ -163,77 +142,6 @@ class SweepRun:
             yield connection.job(self.facts.sweep_id)
 
 
-class _Follower:
-    """Reads a journal from where it was, over one connection after the other."""
-
-    def __init__(self, run: SweepRun, listener: Listener) -> None:
-        self.listener = listener
-        self._run = run
-        self._cursor = Cursor()
-        self._journal = bytearray()
-        self._state = SweepState()
-        self._publisher: Publisher | None = None
-        self._n_seen = 0
-        self._store_is_down = False
-
-    @property
-    def has_news(self) -> bool:
-        """Whether anything of the sweep was ever read."""
-        return self._state.n_events > 0
-
-    def progressed(self) -> bool:
-        """Whether anything was read since the last time that this was asked."""
-        grown = self._state.n_events > self._n_seen
-        self._n_seen = self._state.n_events
-        return grown
-
-    def follow(self, job: Job) -> SweepState:
-        """Follow until the last event, or until the connection is lost."""
-        self._publisher = _publisher(self._run, job, lambda: bytes(self._journal))
-        while True:
-            chunk = job.read_journal(self._cursor.offset, wait_s=POLL_S)
-            self._take(chunk.data)
-            if self._state.status.is_finished:
-                self._publish_the_end()
-                return self._state
-            self._publish()
-            if not chunk.data and chunk.liveness is compute.Liveness.DEAD:
-                raise _lost(self._run, job)
-
-    def _take(self, data: bytes) -> None:
-        records, cursor = read(data, self._cursor)
-        self._journal += data[: cursor.offset - self._cursor.offset]
-        self._cursor = cursor
-        if records:
-            self._state = replay(records, self._state)
-            self.listener.on_state(self._state)
-
-    def _publish(self) -> None:
-        """Bring MLflow up to date; a store that is down is tried again at the next news."""
-        if self._publisher is None or not self.has_news:
-            return
-        try:
-            self._publisher.publish(self._state)
-        except PublishFailed as error:
-            if not self._store_is_down:
-                self.listener.on_notice(f"{error} The sweep goes on; it is published later.")
-            self._store_is_down = True
-        else:
-            self._store_is_down = False
-
-    def _publish_the_end(self) -> None:
-        retry_s = FIRST_RETRY_S
-        for _ in range(N_PUBLISH_RETRIES):
-            self._publish()
-            if not self._store_is_down:
-                break
-            time.sleep(retry_s)
-            retry_s *= 2
-        if self._publisher is not None:
-            self._publisher.publish(self._state)
-            self._publisher.close()
-
-
 def submit(
     config: AutoMLConfig,
     target: TargetSpec,
@@ -266,6 +174,8 @@ def submit(
     importing.start()
     sweep_id = uuid.uuid4().hex
     with compute.connect(target, on_progress=listener.on_progress) as connection:
+        if not target.overcommit:
+            config = _bounded(config, connection.machine, listener)
         job = connection.submit(
             sweep_id, project_dir, config.to_json(), needed=config.project_files
         )
@@ -284,8 +194,25 @@ def submit(
             job.kill()
             job.remove()
             raise
+        job.remember_run(run_id)
         job.request({"action": "begin"})
     return SweepRun(run_id, facts, target)
+
+
+def _bounded(config: AutoMLConfig, machine: Machine, listener: Listener) -> AutoMLConfig:
+    """Let no more iterations run at a time than cores and memory of the target carry."""
+    asked, most = config.max_concurrent_iterations, machine.max_concurrent
+    if asked is None and most >= machine.n_cores:
+        return config
+    if asked is not None and asked <= most:
+        return config
+    if asked is not None:
+        listener.on_notice(
+            f"'max_concurrent_iterations' is {asked}, but {machine.n_cores} cores and "
+            f"{machine.memory_bytes / 2**30:.1f} GiB of memory carry {most} at a time; no more "
+            'than these are run, unless the backend config has "overcommit": true.'
+        )
+    return config.model_copy(update={"max_concurrent_iterations": most})
 
 
 def _import_mlflow() -> None:
@@ -323,18 +250,6 @@ def attach(run_id: str) -> SweepRun:
     return SweepRun(run_id, found.facts, compute.TargetSpec.from_json(found.facts.target_config))
 
 
-def _publisher(run: SweepRun, job: Job, journal: Callable[[], bytes]) -> Publisher:
-    from mlflow import MlflowClient
-
-    from mlflow_automl_remote.publishing import Publisher
-
-    def fetch(files: Sequence[ArtifactFile], into: Path) -> Path:
-        job.fetch(files, into)
-        return into
-
-    return Publisher(MlflowClient(), run.run_id, fetch=fetch, facts=run.facts, journal=journal)
-
-
 def _answer(job: Job, request_id: str, deadline: float) -> RequestHandled | None:
     """Wait until the journal says what became of a request."""
     cursor = Cursor()
@@ -349,15 +264,3 @@ def _answer(job: Job, request_id: str, deadline: float) -> RequestHandled | None
                 return handled
         if left_s == 0 or (not chunk.data and chunk.liveness is compute.Liveness.DEAD):
             return None
-
-
-def _lost(run: SweepRun, job: Job) -> AgentLost:
-    words = b""
-    while piece := job.log(len(words)):
-        words = words + piece
-    lines = words.decode("utf-8", errors="replace").strip().splitlines()
-    last = f" The last line of its log: {lines[-1]}" if lines else ""
-    return AgentLost(
-        f"The agent on {run.facts.target} died without ending the sweep.{last} "
-        f"Go on with: automl-remote resume {run.run_id}"
-    )

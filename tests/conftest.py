@@ -26,7 +26,7 @@ def _clean_environment(
 ) -> None:
     """Give every test an empty HOME, and no SSH agent or MLflow settings of the developer's."""
     for name in list(os.environ):
-        if name.startswith(("MLFLOW_", "AUTOML_REMOTE_", "SSH_")):
+        if name.startswith(("MLFLOW_", "AUTOML_REMOTE_", "SSH_", "XDG_CONFIG")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("MPLCONFIGDIR", str(shared_cache))

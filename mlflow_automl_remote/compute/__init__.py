@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from mlflow_automl_remote.compute.credentials import Credentials
+from mlflow_automl_remote.compute.doctor import Check, Verdict, examine
+from mlflow_automl_remote.compute.housekeeping import Cleaned, Inventory, StoredSweep
 from mlflow_automl_remote.compute.job import AgentCommand, Job, JournalChunk, Liveness
+from mlflow_automl_remote.compute.machine import Machine
 from mlflow_automl_remote.compute.progress import OnProgress, Progress
 from mlflow_automl_remote.compute.project import Project, scan_project
+from mlflow_automl_remote.compute.saved import SavedTarget
 from mlflow_automl_remote.compute.target import Connection, connect
 from mlflow_automl_remote.compute.targets import SSH_KEYS, TargetSpec, parse_target
 
 __all__ = [
     "SSH_KEYS",
     "AgentCommand",
+    "Check",
+    "Cleaned",
     "Connection",
+    "Credentials",
+    "Inventory",
     "Job",
     "JournalChunk",
     "Liveness",
+    "Machine",
     "OnProgress",
     "Progress",
     "Project",
+    "SavedTarget",
+    "StoredSweep",
     "TargetSpec",
+    "Verdict",
     "connect",
+    "examine",
     "parse_target",
     "scan_project",
 ]

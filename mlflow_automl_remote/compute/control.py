@@ -29,7 +29,7 @@ Produce = Callable[[Write], None]
 
 BOOTSTRAP: Final = "import sys;i=sys.stdin.buffer;exec(i.read(int(i.readline())))"
 """Understood by every Python 3, and quoted the same way by sh, csh and fish."""
-MODULES: Final = ("wire", "files", "processes", "server")
+MODULES: Final = ("wire", "files", "processes", "probe", "inventory", "server")
 MIN_PYTHON: Final = (3, 8)
 TOO_OLD_STATUS: Final = 86
 NOT_FOUND_STATUS: Final = 127
@@ -66,6 +66,7 @@ class Control:
 
     Attributes:
         is_broken: Whether a request was left in the middle, so that no other may follow.
+        noise: What start-up files printed before the helper spoke.
     """
 
     def __init__(self, transport: Transport, python: str) -> None:
@@ -78,6 +79,7 @@ class Control:
         self._label = transport.label
         self._channel: Channel = transport.open([python, "-I", "-c", BOOTSTRAP])
         self._rest = b""
+        self.noise = b""
         self.is_broken = False
         marker = f"automl-remote-{secrets.token_hex(16)}\n"
         program = f"{helper_source()}\nmodule.main({marker!r})\n".encode()
@@ -102,7 +104,7 @@ class Control:
                     f"The start-up files of the shell on {self._label} print more than "
                     f"{MAX_NOISE_BYTES} bytes. Let them print nothing when there is no terminal."
                 )
-        self._rest = noise.partition(marker)[2]
+        self.noise, _, self._rest = noise.partition(marker)
 
     def request(
         self,

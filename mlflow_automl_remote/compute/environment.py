@@ -33,6 +33,7 @@ LOCK_WAIT_S: Final = 1800.0
 BUILD_S: Final = 1800.0
 """For one step of the build; a slow package index is the usual reason for minutes."""
 LAST_LINES: Final = 15
+DIGEST_LENGTH: Final = 32
 MARKER: Final = "automl-remote.ok"
 
 
@@ -60,7 +61,7 @@ class Recipe:
     def digest(self) -> str:
         """Name the environment by everything that decides what is in it."""
         lines = (str(FORMAT), self.python, self.platform, *self.requirements, *self.overrides)
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 def agent_recipe(machine: Machine) -> Recipe:
@@ -215,7 +216,7 @@ class UvEnvironment:
         if program is None or not self._machine.runs_our_binaries:
             return self._uv_of_the_target()
         sha256 = hashlib.sha256(program.read_bytes()).hexdigest()
-        place = self._root.uv(sha256[:32])
+        place = self._root.uv(sha256[:DIGEST_LENGTH])
         if not self._exists(place):
             size = program.stat().st_size
             meter = TransferMeter(self._on_progress, "environment", "Sending uv", size)
@@ -254,6 +255,14 @@ class UvEnvironment:
         self._on_progress(
             Progress(stage="environment", text=text, fraction=fraction, is_detail=is_detail)
         )
+
+
+def uv_digest() -> str:
+    """Name the client's own uv by what it is; empty where there is none."""
+    program = find_uv()
+    if program is None:
+        return ""
+    return hashlib.sha256(program.read_bytes()).hexdigest()[:DIGEST_LENGTH]
 
 
 def find_uv() -> Path | None:

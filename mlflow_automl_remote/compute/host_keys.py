@@ -11,6 +11,7 @@ import binascii
 import fnmatch
 import hashlib
 import hmac
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ SIGNATURES: Final = {
     "ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256"),
 }
 """The algorithms by which a host can prove that it has a key of a type, in order of preference."""
+CERTIFIED: Final = "-cert-v01@openssh.com"
+"""What the names of algorithms and types end with where a certificate goes with the key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,20 +54,36 @@ class KnownHost:
         keys: The keys it may show.
         revoked: Keys that must not be accepted from any host they are listed for.
         files: The files that were looked at; the first is where a new key belongs.
-        has_authority: Whether the files trust a certificate authority for it, which we cannot use.
+        authorities: Keys whose certificates are accepted for it.
     """
 
     name: str
     keys: tuple[HostKey, ...]
     revoked: tuple[HostKey, ...]
     files: tuple[Path, ...]
-    has_authority: bool
+    authorities: tuple[HostKey, ...] = ()
 
     def signatures(self) -> tuple[str, ...]:
         """Return the algorithms to ask for, so that the host shows a key that is known."""
         types = {key.key_type for key in self.keys}
         known = [name for kind, names in SIGNATURES.items() if kind in types for name in names]
-        return tuple(known or (name for names in SIGNATURES.values() for name in names))
+        every = [name for names in SIGNATURES.values() for name in names]
+        certified = [name + CERTIFIED for name in every] if self.authorities else []
+        return (*certified, *(known or every))
+
+    def refuse_revoked(self, shown: HostKey) -> None:
+        """Refuse a key, of a host or of an authority, that is marked @revoked.
+
+        Raises:
+            HostKeyNotVerifiable: It is.
+        """
+        if shown in self.revoked:
+            where = " or ".join(map(str, self.files))
+            raise HostKeyNotVerifiable(
+                f"The {shown.key_type} host key of {self.name} ({shown.fingerprint}) is marked "
+                f"@revoked in {where}. Do not use this machine until it has a new one.",
+                fingerprint=shown.fingerprint,
+            )
 
     def verify(self, shown: HostKey) -> None:
         """Accept the key that the host showed.
@@ -72,20 +91,20 @@ class KnownHost:
         Raises:
             HostKeyNotVerifiable: It is revoked, unknown, or not the known one.
         """
-        where = " or ".join(map(str, self.files))
-        if shown in self.revoked:
-            raise HostKeyNotVerifiable(
-                f"The {shown.key_type} host key of {self.name} ({shown.fingerprint}) is marked "
-                f"@revoked in {where}. Do not use this machine until it has a new one.",
-                fingerprint=shown.fingerprint,
-            )
+        self.refuse_revoked(shown)
         if shown in self.keys:
             return
         if self.keys:
-            raise HostKeyNotVerifiable(self._changed(shown, where), fingerprint=shown.fingerprint)
-        raise HostKeyNotVerifiable(self._unknown(shown), fingerprint=shown.fingerprint)
+            raise HostKeyNotVerifiable(self._changed(shown), fingerprint=shown.fingerprint)
+        body = base64.b64encode(shown.blob).decode("ascii")
+        raise HostKeyNotVerifiable(
+            self._unknown(shown),
+            fingerprint=shown.fingerprint,
+            line=f"{self.name} {shown.key_type} {body}",
+        )
 
-    def _changed(self, shown: HostKey, where: str) -> str:
+    def _changed(self, shown: HostKey) -> str:
+        where = " or ".join(map(str, self.files))
         known = ", ".join(f"{key.fingerprint} ({key.key_type})" for key in self.keys)
         return (
             f"The host key of {self.name} has changed: it showed {shown.fingerprint} "
@@ -98,10 +117,10 @@ class KnownHost:
         host, _, port = self.name.removeprefix("[").partition("]:")
         option = f"-p {port} " if port else ""
         kind = shown.key_type.removeprefix("ssh-").partition("-")[0]
-        authority = " A @cert-authority line covers it, but certificates are not supported."
+        authority = " A @cert-authority line covers it, but it has no certificate of that one."
         return (
             f"The host key of {self.name} is not known. It showed {shown.fingerprint} "
-            f"({shown.key_type}).{authority if self.has_authority else ''} Compare this "
+            f"({shown.key_type}).{authority if self.authorities else ''} Compare this "
             "fingerprint with the machine's own ('ssh-keygen -l -f /etc/ssh/ssh_host_"
             f"{kind}_key.pub' there); if it is the same, add the key with: "
             f"ssh-keyscan {option}-t {kind} {host} >> {self.files[0]}"
@@ -121,8 +140,18 @@ def known_host(host: str, port: int, files: Sequence[Path]) -> KnownHost:
         keys=tuple(key for key in dict.fromkeys(found[""]) if key not in revoked),
         revoked=revoked,
         files=tuple(files),
-        has_authority=bool(found["@cert-authority"]),
+        authorities=tuple(dict.fromkeys(found["@cert-authority"])),
     )
+
+
+def remember(line: str, file: Path) -> None:
+    """Add a line to a known_hosts file; a new one is for this account only."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    with os.fdopen(os.open(file, flags, 0o600), "r+b") as known:
+        content = known.read()
+        before = b"\n" if content and not content.endswith(b"\n") else b""
+        known.write(before + line.encode() + b"\n")
 
 
 def _lines(files: Iterable[Path]) -> Iterator[tuple[str, str, HostKey]]:
@@ -149,14 +178,14 @@ def _matches(name: str, patterns: str) -> bool:
     found = False
     for pattern in patterns.lower().split(","):
         negated = pattern.startswith("!")
-        if _fits(name, pattern.removeprefix("!")):
+        if fits(name, pattern.removeprefix("!")):
             if negated:
                 return False
             found = True
     return found
 
 
-def _fits(name: str, pattern: str) -> bool:
+def fits(name: str, pattern: str) -> bool:
     """Compare with `*` and `?` only; brackets are part of `[host]:port`, not a set."""
     return fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))
 

@@ -220,6 +220,17 @@ class Job:
             control.request("put", json.dumps(content).encode(), path=str(path), mode=0o600)
         return request_id
 
+    def remember_run(self, run_id: str) -> None:
+        """Write the parent run down beside the sweep, so that it is found from the machine."""
+        content = json.dumps({"run_id": run_id}).encode()
+        with self._channel() as control:
+            control.request("put", content, path=str(self.workspace.client), mode=0o600)
+
+    def mark_published(self) -> None:
+        """Write down that the finished sweep is in MLflow, so that its workspace may go."""
+        with self._channel() as control:
+            control.request("put", b"", path=str(self.workspace.published), mode=0o600)
+
     def fetch(
         self,
         files: Sequence[ArtifactFile],

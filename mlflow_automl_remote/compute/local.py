@@ -105,6 +105,7 @@ class LocalTransport:
     """Runs commands on this machine."""
 
     label = LABEL
+    fingerprint = ""
 
     def __init__(self) -> None:
         self._channels: list[LocalChannel] = []

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from mlflow_automl_remote.errors import ConnectionLost
 
 if TYPE_CHECKING:
     from mlflow_automl_remote.compute.control import Control
+
+
+MEMORY_PER_ITERATION_BYTES: Final = 512 * 1024**2
+"""What an iteration of a middling table takes beside what it shares with the agent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,11 @@ class Machine:
             raise ConnectionLost(
                 f"{label} described itself in an unknown way: {error}."
             ) from error
+
+    @property
+    def max_concurrent(self) -> int:
+        """How many iterations its cores and memory can carry at a time; at least one."""
+        return max(1, min(self.n_cores, self.memory_bytes // MEMORY_PER_ITERATION_BYTES))
 
     @property
     def runs_our_binaries(self) -> bool:

@@ -1,4 +1,4 @@
-"""A machine over SSH as a compute target. The only module that knows paramiko.
+"""A machine over SSH as a compute target. Only this module and `ssh_login` know paramiko.
 
 paramiko's defaults cost 44 ms a command (no TCP_NODELAY), never notice a dead peer, and wait for
 ever in several places; the socket is therefore made here, and every wait has an end.
@@ -7,8 +7,6 @@ ever in several places; the socket is therefore made here, and every wait has an
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,9 +14,11 @@ from typing import TYPE_CHECKING, Final, Self
 
 import paramiko
 
-from mlflow_automl_remote.compute.host_keys import HostKey, KnownHost, known_host
+from mlflow_automl_remote.compute.folders import own_known_hosts
+from mlflow_automl_remote.compute.host_keys import KnownHost, known_host
 from mlflow_automl_remote.compute.sockets import open_socket
 from mlflow_automl_remote.compute.ssh_config import HostSettings, host_settings
+from mlflow_automl_remote.compute.ssh_login import host_key, log_in, verify_host
 from mlflow_automl_remote.compute.transport import (
     CONNECT_S,
     SILENCE_S,
@@ -37,16 +37,12 @@ from mlflow_automl_remote.errors import (
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from mlflow_automl_remote.compute.credentials import Credentials
     from mlflow_automl_remote.compute.targets import TargetSpec
     from mlflow_automl_remote.compute.transport import Channel, Transport
 
-_log = logging.getLogger(__name__)
-
-PASSPHRASE_VARIABLE: Final = "AUTOML_REMOTE_KEY_PASSPHRASE"  # noqa: S105 - a name, no secret
 WINDOW_BYTES: Final = 4 * 1024 * 1024
 """What may be under way unacknowledged: 4 MiB fills 80 MB/s at 50 ms round trip."""
-MAX_KEYS: Final = 5
-"""Keys that are offered; OpenSSH servers hang up at the sixth."""
 CLOSE_S: Final = 5.0
 """For the library's thread to end."""
 FAST_CIPHERS: Final = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
@@ -76,7 +72,7 @@ def mapped_errors(label: str, otherwise: type[ConnectFailed | ConnectionLost]) -
     except TransportError:
         raise
     except paramiko.BadHostKeyException as error:
-        shown = _host_key(error.key).fingerprint
+        shown = host_key(error.key).fingerprint
         raise HostKeyNotVerifiable(
             f"{label} showed the host key {shown}, which is not the expected one.",
             fingerprint=shown,
@@ -107,16 +103,20 @@ def _words(error: BaseException) -> str:
         return type(error).__name__
 
 
-def connect(spec: TargetSpec) -> SSHTransport:
+def connect(spec: TargetSpec, credentials: Credentials) -> SSHTransport:
     """Connect to a target and log in.
+
+    Args:
+        spec: The target.
+        credentials: What a login may need beside keys.
 
     Raises:
         ConnectFailed: No connection, or not one that is safe enough.
         HostKeyNotVerifiable: The host key is unknown, changed or revoked.
         AuthenticationFailed: No key was accepted.
     """
-    settings = host_settings(spec.host or "", spec.user, spec.port)
-    files = (Path(spec.known_hosts),) if spec.known_hosts else settings.known_hosts
+    settings = host_settings(spec.host or "", spec.user, spec.port, spec.proxy_jump)
+    files = known_hosts_files(spec, settings)
     name = settings.host_key_alias or settings.host
     known = known_host(name, 22 if settings.host_key_alias else settings.port, files)
     with contextlib.ExitStack() as undo, mapped_errors(spec.label, ConnectFailed):
@@ -125,10 +125,17 @@ def connect(spec: TargetSpec) -> SSHTransport:
         undo.callback(_end, client)
         _configure(client, known)
         client.start_client(timeout=CONNECT_S)
-        known.verify(_host_key(client.get_remote_server_key()))
-        _log_in(client, spec, settings)
-        return SSHTransport(client, spec.label, undo.pop_all())
+        shown = verify_host(client.get_remote_server_key(), known, name)
+        log_in(client, spec, settings, credentials)
+        return SSHTransport(client, spec.label, shown.fingerprint, undo.pop_all())
     raise AssertionError("mapped_errors() let an error disappear")
+
+
+def known_hosts_files(spec: TargetSpec, settings: HostSettings) -> tuple[Path, ...]:
+    """Name the files that vouch for a host: the one of the target, or the user's and our own."""
+    if spec.known_hosts:
+        return (Path(spec.known_hosts),)
+    return (*settings.known_hosts, own_known_hosts())
 
 
 def _end(client: paramiko.Transport) -> None:
@@ -146,86 +153,8 @@ def _configure(client: paramiko.Transport, known: KnownHost) -> None:
     options = client.get_security_options()
     fast = [name for name in FAST_CIPHERS if name in options.ciphers]
     options.ciphers = (*fast, *(name for name in options.ciphers if name not in fast))
-    asked = [name for name in known.signatures() if name in options.key_types]
+    asked = known.signatures()
     options.key_types = (*asked, *(name for name in options.key_types if name not in asked))
-
-
-def _host_key(key: paramiko.PKey) -> HostKey:
-    return HostKey(key_type=key.get_name(), blob=key.asbytes())
-
-
-def _log_in(client: paramiko.Transport, spec: TargetSpec, settings: HostSettings) -> None:
-    """Offer the keys one after the other until one is accepted."""
-    tried = []
-    for name, key in _keys(spec, settings):
-        tried.append(name)
-        try:
-            more = client.auth_publickey(spec.user, key)
-        except paramiko.BadAuthenticationType as error:
-            raise AuthenticationFailed(
-                f"{spec.label} does not accept keys, only: {', '.join(error.allowed_types)}. "
-                "Allow PubkeyAuthentication in its sshd_config."
-            ) from error
-        except paramiko.AuthenticationException as error:
-            if not client.is_active() or len(tried) >= MAX_KEYS:
-                raise _not_accepted(spec, tried) from error
-            continue
-        if more:
-            raise AuthenticationFailed(
-                f"{spec.label} wants more than a key: {', '.join(more)}. That is not supported."
-            )
-        return
-    raise _not_accepted(spec, tried)
-
-
-def _not_accepted(spec: TargetSpec, tried: Sequence[str]) -> AuthenticationFailed:
-    what = f"with {' or '.join(tried)}" if tried else "without a key, and none was found here"
-    return AuthenticationFailed(
-        f"{spec.host} does not accept the user '{spec.user}' {what}. "
-        f"Add the public half of your key to ~{spec.user}/.ssh/authorized_keys there, "
-        "or set 'user' and 'key_file' in the backend config."
-    )
-
-
-def _keys(spec: TargetSpec, settings: HostSettings) -> Iterator[tuple[str, paramiko.PKey]]:
-    """Give (name for people, key): the key file alone, or the agent's keys and the usual files."""
-    if spec.key_file is not None:
-        yield f"the key {spec.key_file}", _load_key(Path(spec.key_file))
-        return
-    for key in paramiko.Agent().get_keys():
-        yield f"the agent's key {key.fingerprint}", key
-    for path in settings.key_files:
-        try:
-            yield f"the key {path}", _load_key(path)
-        except AuthenticationFailed as error:
-            _log.info("%s", error)
-
-
-def _load_key(path: Path) -> paramiko.PKey:
-    passphrase = os.environ.get(PASSPHRASE_VARIABLE)
-    reason = "it is not an ed25519, ECDSA or RSA private key"
-    if passphrase is not None:
-        reason = f"{PASSPHRASE_VARIABLE} is not its passphrase, or {reason}"
-    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
-        try:
-            key: paramiko.PKey = kind.from_private_key_file(str(path), password=passphrase)
-        except paramiko.PasswordRequiredException:
-            raise AuthenticationFailed(
-                f"The key {path} is encrypted. Set {PASSPHRASE_VARIABLE} to its passphrase, or "
-                "add the key to your SSH agent with ssh-add and leave 'key_file' out."
-            ) from None
-        except (paramiko.SSHException, ValueError, TypeError) as error:
-            _log.debug("%s is not for %s: %s", path, kind.__name__, error)
-        except OSError as error:
-            raise AuthenticationFailed(
-                f"The key {path} cannot be read: {error.strerror}."
-            ) from error
-        else:
-            certificate = path.with_name(path.name + "-cert.pub")
-            if certificate.exists():
-                key.load_certificate(str(certificate))
-            return key
-    raise AuthenticationFailed(f"The key {path} cannot be used: {reason}.")
 
 
 class SSHChannel:
@@ -282,11 +211,16 @@ class SSHTransport:
     """Runs commands over one SSH connection."""
 
     def __init__(
-        self, client: paramiko.Transport, label: str, resources: contextlib.ExitStack
+        self,
+        client: paramiko.Transport,
+        label: str,
+        fingerprint: str,
+        resources: contextlib.ExitStack,
     ) -> None:
         self._client = client
         self._resources = resources
         self.label = label
+        self.fingerprint = fingerprint
 
     def open(self, argv: Sequence[str]) -> Channel:
         """See `Transport`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pwd
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -42,15 +43,20 @@ class HostSettings:
     proxy_command: str | None
 
 
-def host_settings(host: str, user: str | None, port: int | None) -> HostSettings:
+def host_settings(
+    host: str, user: str | None, port: int | None, proxy_jump: str | None = None
+) -> HostSettings:
     """Ask OpenSSH for the settings of a host; without an OpenSSH client, its defaults.
 
     Args:
         host: A name, an address, or an alias of `~/.ssh/config`.
         user: What the caller wants in any case, so that `Match user` and `%r` see it.
         port: The same.
+        proxy_jump: The same: hosts to go through, as `ssh -J` takes them.
     """
     answers = _ask(host, user, port)
+    if proxy_jump is not None:
+        answers = {**answers, "proxyjump": [proxy_jump]}
     key_files = answers.get("identityfile", DEFAULT_KEYS)
     return HostSettings(
         host=answers.get("hostname", [host])[0],
@@ -67,8 +73,9 @@ def _proxy_command(answers: Mapping[str, list[str]]) -> str | None:
     """Give the ProxyCommand; a ProxyJump becomes the command that OpenSSH makes of it."""
     *before, last = answers.get("proxyjump", ["none"])[0].split(",")
     if last != "none":
-        via = f"-J {','.join(before)} " if before else ""
-        return f"ssh -o BatchMode=yes {via}-W [%h]:%p ssh://{last.removeprefix('ssh://')}"
+        via = ("-J", ",".join(before)) if before else ()
+        jump = ["ssh", *_config_file(), "-o", "BatchMode=yes", *via, "-W", "[%h]:%p"]
+        return shlex.join([*jump, f"ssh://{last.removeprefix('ssh://')}"])
     command = answers.get("proxycommand", ["none"])[0]
     return None if command == "none" else command
 
@@ -87,16 +94,23 @@ def _path(name: str) -> Path:
     ).expanduser()
 
 
+def _config_file() -> tuple[str, ...]:
+    """Name the configuration file; OpenSSH looks in the account's home, all others in $HOME."""
+    file = Path.home() / ".ssh" / "config"
+    other_home = Path.home() != Path(pwd.getpwuid(os.getuid()).pw_dir)
+    return ("-F", str(file) if file.exists() else os.devnull) if other_home else ()
+
+
 def _ask(host: str, user: str | None, port: int | None) -> dict[str, list[str]]:
     """Return the lines of `ssh -G`, by keyword in lower case; nothing when it cannot be asked."""
     program = shutil.which("ssh")
     if program is None:
         return {}
-    # OpenSSH looks for its files in the account's home, everything else in $HOME
-    file = Path.home() / ".ssh" / "config"
-    other_home = Path.home() != Path(pwd.getpwuid(os.getuid()).pw_dir)
-    only = ("-F", str(file) if file.exists() else os.devnull) if other_home else ()
-    options = [*only, *(("-l", user) if user else ()), *(("-p", str(port)) if port else ())]
+    options = [
+        *_config_file(),
+        *(("-l", user) if user else ()),
+        *(("-p", str(port)) if port else ()),
+    ]
     try:
         answer = subprocess.run(
             [program, "-G", *options, "--", host],

@@ -5,12 +5,19 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from mlflow_automl_remote.compute.control import Control, Write
-from mlflow_automl_remote.compute.environment import UvEnvironment, agent_recipe
+from mlflow_automl_remote.compute.environment import UvEnvironment, agent_recipe, uv_digest
+from mlflow_automl_remote.compute.housekeeping import (
+    Cleaned,
+    Inventory,
+    clean,
+    take_inventory,
+)
 from mlflow_automl_remote.compute.job import KEPT_VARIABLES, AgentCommand, Job, Liveness
 from mlflow_automl_remote.compute.local import LocalTransport
 from mlflow_automl_remote.compute.machine import Machine
@@ -24,19 +31,29 @@ from mlflow_automl_remote.compute.progress import (
 )
 from mlflow_automl_remote.compute.project import PackedFile, scan_project, write_archive
 from mlflow_automl_remote.compute.workspace import Root
+from mlflow_automl_remote.errors import ConnectionLost
 
 if TYPE_CHECKING:
     from pathlib import PurePosixPath
     from types import TracebackType
 
+    from mlflow_automl_remote.compute.credentials import Credentials
+    from mlflow_automl_remote.compute.helper.wire import Header
     from mlflow_automl_remote.compute.targets import TargetSpec
     from mlflow_automl_remote.compute.transport import Transport
 
 AGENT_MODULE: Final = "mlflow_automl_remote.agent"
 
 
-def connect(spec: TargetSpec, on_progress: OnProgress = ignore) -> Connection:
+def connect(
+    spec: TargetSpec, on_progress: OnProgress = ignore, credentials: Credentials | None = None
+) -> Connection:
     """Connect to a target; the same work follows on every kind of it.
+
+    Args:
+        spec: The target.
+        on_progress: Is told what is being done.
+        credentials: Secrets of the login; None takes those of the target.
 
     Raises:
         ConnectFailed: The machine cannot be reached.
@@ -46,7 +63,7 @@ def connect(spec: TargetSpec, on_progress: OnProgress = ignore) -> Connection:
         ConnectionLost: The connection broke at once.
     """
     on_progress(Progress(stage="connect", text=f"Connecting to {spec.label}"))
-    transport = _transport(spec)
+    transport = _transport(spec, credentials)
     try:
         connection = Connection(transport, spec, on_progress)
     except BaseException:
@@ -60,12 +77,12 @@ def connect(spec: TargetSpec, on_progress: OnProgress = ignore) -> Connection:
     return connection
 
 
-def _transport(spec: TargetSpec) -> Transport:
+def _transport(spec: TargetSpec, credentials: Credentials | None) -> Transport:
     if spec.is_local:
         return LocalTransport()
     from mlflow_automl_remote.compute import ssh  # paramiko takes 0.1 s to import
 
-    return ssh.connect(spec)
+    return ssh.connect(spec, spec.credentials() if credentials is None else credentials)
 
 
 class Connection:
@@ -75,6 +92,7 @@ class Connection:
         spec: The target.
         machine: What it said of itself.
         root: Our folder on it.
+        fingerprint: Of the host key that it showed; empty for this machine.
     """
 
     def __init__(self, transport: Transport, spec: TargetSpec, on_progress: OnProgress) -> None:
@@ -84,6 +102,7 @@ class Connection:
         self._lock = threading.Lock()
         self._command: AgentCommand | None = None
         self.spec = spec
+        self.fingerprint = transport.fingerprint
         with self._control() as control:
             self.machine = Machine.ask(control, transport.label)
         self.root = Root.resolve(spec.root, self.machine.home)
@@ -214,6 +233,46 @@ class Connection:
         agent = job.start(command or self.prepare(), module)
         text = f"The agent runs on {self.spec.label} as process {agent.pid}"
         self._on_progress(Progress(stage="start", text=text, fraction=1.0))
+
+    def probe(self) -> tuple[Header, float]:
+        """Ask for what a doctor wants to know, and how far the target's clock is ahead, in s."""
+        with self._control() as control:
+            asked_s = time.time()
+            reply = control.request("probe", root=str(self.root.path))[0]
+            took_s = time.time() - asked_s
+        # the clock is the first thing that the helper looks at
+        ahead_s = float(reply["time_s"]) - asked_s
+        return reply, ahead_s if ahead_s < 0 else max(0.0, ahead_s - took_s)
+
+    def noise(self) -> bytes:
+        """Give what start-up files printed before the helper spoke."""
+        with self._control() as control:
+            return control.noise
+
+    def n_sessions(self, at_most: int) -> int:
+        """Count how many sessions the target allows at a time, trying up to so many."""
+        with contextlib.ExitStack() as undo:
+            with self._lock:
+                n_open = len(self._idle)
+            while n_open < at_most:
+                try:
+                    undo.callback(self._transport.open(["cat"]).close)
+                except ConnectionLost:
+                    break
+                n_open += 1
+            return n_open
+
+    def inventory(self) -> Inventory:
+        """List the sweeps on the target, and what takes up room there."""
+        with self._control() as control:
+            return take_inventory(control, self.root)
+
+    def clean(self, *, discard: bool) -> Cleaned:
+        """Remove what is not needed any more; see `housekeeping.clean`."""
+        recipe = agent_recipe(self.machine)
+        current = {recipe.digest, package_digest(package_files()), uv_digest()}
+        with self._control() as control:
+            return clean(control, self.root, current, discard=discard)
 
     def job(self, sweep_id: str) -> Job:
         """Return the handle of a sweep, whether or not there is one of that name."""

@@ -7,10 +7,12 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from mlflow_automl_remote.compute import saved
+from mlflow_automl_remote.compute.credentials import Credentials
 from mlflow_automl_remote.compute.local import LABEL
 from mlflow_automl_remote.compute.ssh_config import host_settings
 from mlflow_automl_remote.errors import ConfigurationError
@@ -19,16 +21,17 @@ EnvManager = Literal["uv", "local"]
 ENV_MANAGERS: Final = ("uv", "local")
 HOME_VARIABLE: Final = "AUTOML_REMOTE_HOME"
 """Names another root than `~/.automl-remote` for this machine as a target."""
-LOCAL_KEYS: Final = ("target",)
 SSH_KEYS: Final = (
     "host",
     "user",
     "port",
     "key_file",
     "known_hosts",
+    "proxy_jump",
     "root",
     "python",
     "env_manager",
+    "overcommit",
 )
 
 
@@ -37,24 +40,30 @@ class TargetSpec:
     """A compute target; holds no secret.
 
     Attributes:
+        name: Under which it is saved on the client, or None.
         host: Name, address or alias of `~/.ssh/config`; None is this machine.
         user: Account on the host.
         port: Of its SSH server.
-        key_file: Private key to log in with; None tries the agent and the usual ones.
+        key_files: Private keys to log in with; none tries the agent and the usual ones.
         known_hosts: File that vouches for the host key; None reads the usual ones.
+        proxy_jump: Hosts to go through, as `ssh -J` takes them.
         root: Folder on the target that holds everything of ours; None is `~/.automl-remote`.
         python: Interpreter on the target that runs the control helper; 3.8 or newer.
         env_manager: `uv` builds the agent's environment; `local` takes `python` as it is.
+        overcommit: Whether `max_concurrent_iterations` may be more than its memory carries.
     """
 
+    name: str | None = None
     host: str | None = None
     user: str = ""
     port: int = 22
-    key_file: str | None = None
+    key_files: tuple[str, ...] = ()
     known_hosts: str | None = None
+    proxy_jump: str | None = None
     root: str | None = None
     python: str = "python3"
     env_manager: EnvManager = "uv"
+    overcommit: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -70,7 +79,9 @@ class TargetSpec:
 
     def as_json(self) -> str:
         """Write the target for a tag of the run."""
-        return json.dumps({key: value for key, value in asdict(self).items() if value is not None})
+        return json.dumps(
+            {key: value for key, value in asdict(self).items() if value not in (None, ())}
+        )
 
     @classmethod
     def from_json(cls, text: str) -> TargetSpec:
@@ -80,67 +91,122 @@ class TargetSpec:
             ConfigurationError: It is not a target, or one of a newer version.
         """
         try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError) as error:
+            content = json.loads(text)
+            key_file = content.pop("key_file", None)  # of versions that knew one only
+            key_files = content.pop("key_files", [key_file] if key_file else [])
+            spec = cls(**content, key_files=tuple(key_files))
+            _check_words(spec.host, spec.user or None, spec.proxy_jump)
+        except (ValueError, TypeError, AttributeError) as error:
             raise ConfigurationError(f"'{text}' is not a compute target: {error}.") from error
+        else:
+            return spec
+
+    def credentials(self) -> Credentials:
+        """Give the secrets of a login: the environment's, and those saved with the target.
+
+        A target that a run's tag tells of gets saved secrets only if it is the one that they were
+        saved for: whoever can write tags must not be able to send them elsewhere.
+        """
+        here = Credentials.from_environment()
+        if self.name is None or self.name not in saved.saved_names():
+            return here
+        known = saved.load(self.name)
+        there = _parse_ssh(known.config)
+        if (there.host, there.user, there.port) != (self.host, self.user, self.port):
+            return here
+        return here.or_else(known.credentials)
 
 
 def parse_target(config: Mapping[str, object]) -> TargetSpec:
     """Read the compute target from a backend config.
 
     Args:
-        config: `{}` or `{"target": "local"}` is this machine, `{"host": ...}` a machine over SSH.
+        config: `{}` or `{"target": "local"}` is this machine, `{"target": NAME}` one that was
+            attached, `{"host": ...}` one over SSH. Other keys win over those that were saved.
 
     Raises:
         ConfigurationError: A key is unknown, or has a value that is not allowed.
     """
-    is_local = "host" not in config
-    known = LOCAL_KEYS if is_local else SSH_KEYS
-    for key in config:
-        if key not in known:
+    given = dict(config)
+    name = _text(given, "target")
+    given.pop("target", None)
+    is_local = name in (None, saved.LOCAL) and "host" not in given
+    for key in given:
+        if key not in SSH_KEYS or is_local:
             raise ConfigurationError(_unknown_key(key, is_local=is_local))
     if is_local:
-        if config.get("target", "local") != "local":
-            raise _must_be(
-                "target", "'local'; for a machine over SSH give its 'host'", config["target"]
-            )
         home = os.environ.get(HOME_VARIABLE)
         return TargetSpec(root=str(Path(home).expanduser().absolute()) if home else None)
-    return _parse_ssh(config)
+    if name is None:
+        return _parse_ssh(given)
+    if "host" in given:
+        raise ConfigurationError(
+            "The backend config has a 'target' and a 'host'. Give the 'host' alone, or the name "
+            "of a target that was attached."
+        )
+    return replace(_parse_ssh({**saved.load(name).config, **given}), name=name)
 
 
 def _parse_ssh(config: Mapping[str, object]) -> TargetSpec:
-    host = _text(config, "host")
-    if not host or host.startswith("-") or any(c.isspace() or not c.isprintable() for c in host):
-        raise _must_be(
-            "host", "a host name, an address or an alias of ~/.ssh/config", config["host"]
-        )
-    user, port = _text(config, "user"), _port(config)
-    if user is not None and (not user or user.startswith("-") or not user.isprintable()):
-        raise _must_be("user", "the name of an account on the host", user)
-    key_file, known_hosts = _file(config, "key_file"), _file(config, "known_hosts")
+    host, user, proxy_jump = (_text(config, key) for key in ("host", "user", "proxy_jump"))
+    port = _port(config)
+    _check_words(host or "", user, proxy_jump)
+    key_files, known_hosts = _key_files(config), _file("known_hosts", _text(config, "known_hosts"))
     root, env_manager = _text(config, "root"), config.get("env_manager", "uv")
     if root is not None and not root.startswith(("/", "~/")):
         raise _must_be("root", "an absolute path on the host, or one that begins with ~/", root)
     if env_manager != "uv" and env_manager != "local":
         raise _must_be("env_manager", "one of " + ", ".join(ENV_MANAGERS), env_manager)
-    settings = host_settings(host, user, port)
+    settings = host_settings(host or "", user, port)
     return TargetSpec(
         host=host,
         user=settings.user or getpass.getuser(),
         port=settings.port,
-        key_file=key_file,
+        key_files=key_files,
         known_hosts=known_hosts,
+        proxy_jump=proxy_jump,
         root=root,
         python=_text(config, "python") or "python3",
         env_manager=env_manager,
+        overcommit=_flag(config, "overcommit"),
     )
+
+
+def _check_words(host: str | None, user: str | None, proxy_jump: str | None) -> None:
+    """Refuse what `ssh` would take for an option, and what no such name can have in it."""
+    for key, word, what in (
+        ("host", host, "a host name, an address or an alias of ~/.ssh/config"),
+        ("user", user, "the name of an account on the host"),
+        ("proxy_jump", proxy_jump, "hosts to go through, such as 'ada@bastion.example.org'"),
+    ):
+        if word is not None and (
+            not word
+            or any(part.startswith("-") for part in word.split(","))
+            or any(letter.isspace() or not letter.isprintable() for letter in word)
+        ):
+            raise _must_be(key, what, word)
+
+
+def _key_files(config: Mapping[str, object]) -> tuple[str, ...]:
+    value = config.get("key_file")
+    if not isinstance(value, list):
+        value = [] if value is None else [_text(config, "key_file")]
+    if not all(isinstance(each, str) for each in value):
+        raise _must_be("key_file", "a file or a list of files", value)
+    return tuple(file for each in value if (file := _file("key_file", each)))
 
 
 def _text(config: Mapping[str, object], key: str) -> str | None:
     value = config.get(key)
     if value is not None and not isinstance(value, str):
         raise _must_be(key, "a string", value)
+    return value
+
+
+def _flag(config: Mapping[str, object], key: str) -> bool:
+    value = config.get(key, False)
+    if not isinstance(value, bool):
+        raise _must_be(key, "true or false", value)
     return value
 
 
@@ -153,8 +219,7 @@ def _port(config: Mapping[str, object]) -> int | None:
     return value
 
 
-def _file(config: Mapping[str, object], key: str) -> str | None:
-    value = _text(config, key)
+def _file(key: str, value: str | None) -> str | None:
     if value is None:
         return None
     path = Path(value).expanduser().absolute()
@@ -168,7 +233,10 @@ def _file(config: Mapping[str, object], key: str) -> str | None:
 
 def _unknown_key(key: object, *, is_local: bool) -> str:
     if is_local and key in SSH_KEYS:
-        return f"The backend config has '{key}' but no 'host'. Add the 'host' to connect to."
+        return (
+            f"The backend config has '{key}' but no 'host'. Add the 'host' to connect to, or the "
+            "name of a 'target' that was attached."
+        )
     return (
         f"Unknown key '{key}' in the backend config. Known keys: {', '.join(SSH_KEYS)} "
         "for a machine over SSH; target for this one."

@@ -99,6 +99,11 @@ class Transport(Protocol):
         """The machine, as a person would name it."""
         ...
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the key by which the machine has shown who it is; empty where there is none."""
+        ...
+
     def open(self, argv: Sequence[str]) -> Channel:
         """Start a command and return the channel to it."""
         ...

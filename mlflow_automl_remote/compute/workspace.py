@@ -128,6 +128,16 @@ class Workspace:
         return self.path / "agent.lock"
 
     @property
+    def client(self) -> PurePosixPath:
+        """What the client that submitted the sweep wrote down: the parent run."""
+        return self.path / "client.json"
+
+    @property
+    def published(self) -> PurePosixPath:
+        """There once the finished sweep is in MLflow, whole."""
+        return self.path / "published"
+
+    @property
     def heartbeat(self) -> PurePosixPath:
         """Touched by the agent every few seconds."""
         return self.path / "heartbeat"

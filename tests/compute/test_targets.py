@@ -37,7 +37,8 @@ def test_a_home_in_the_key_file_is_expanded():
     """~ is the client's home."""
     key = Path.home() / "key"
     key.touch()
-    assert str(key) == parse_target({"host": "vm", "key_file": "~/key"}).key_file
+    assert (str(key),) == parse_target({"host": "vm", "key_file": "~/key"}).key_files
+    assert (str(key),) * 2 == parse_target({"host": "vm", "key_file": ["~/key"] * 2}).key_files
 
 
 def test_a_target_survives_the_round_trip_through_a_tag():
@@ -45,7 +46,8 @@ def test_a_target_survives_the_round_trip_through_a_tag():
     spec = parse_target({"host": "vm", "user": "bob", "port": 2222, "root": "~/x"})
     assert spec == TargetSpec.from_json(spec.as_json())
     assert TargetSpec() == TargetSpec.from_json(TargetSpec().as_json())
-    for damaged in ("", "[]", '{"hosts": 1}'):
+    assert TargetSpec.from_json('{"host": "vm", "key_file": "/k"}').key_files == ("/k",)
+    for damaged in ("", "[]", '{"hosts": 1}', '{"host": "-oProxyCommand=id"}'):
         with pytest.raises(ConfigurationError, match="not a compute target"):
             TargetSpec.from_json(damaged)
 
@@ -56,7 +58,11 @@ def test_a_target_survives_the_round_trip_through_a_tag():
         ({"hots": "vm"}, "Unknown key 'hots'"),
         ({"host": "vm", "password": "x"}, "Unknown key 'password'.*Known keys: host, user"),
         ({"user": "bob"}, "has 'user' but no 'host'"),
-        ({"target": "vm7"}, "'target'.*must be 'local'.*'vm7'"),
+        ({"target": "vm7"}, "no target 'vm7'. Known are: local.*target attach vm7"),
+        ({"target": "7vm"}, "starts with a letter.*'7vm'"),
+        ({"target": "vm", "host": "vm"}, "has a 'target' and a 'host'"),
+        ({"host": "vm", "proxy_jump": "a,-oProxyCommand=id"}, "'proxy_jump'.*hosts to go through"),
+        ({"host": "vm", "key_file": [7]}, "'key_file'.*a list of files"),
         ({"host": 7}, "'host'.*must be a string. Got 7"),
         ({"host": ""}, "'host'.*must be a host name"),
         ({"host": "-oProxyCommand=id"}, "'host'.*must be a host name"),

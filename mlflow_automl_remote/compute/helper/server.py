@@ -17,7 +17,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from mlflow_automl_remote.compute.helper import files, processes
+from mlflow_automl_remote.compute.helper import files, inventory, probe, processes
 from mlflow_automl_remote.compute.helper.wire import CHUNK_BYTES, Inflow, Refused, Wire
 
 if TYPE_CHECKING:
@@ -107,6 +107,15 @@ class Server:
             "libc": "-".join(platform.libc_ver()),
         }
         return reply, b""
+
+    def do_probe(self, header: Header, payload: bytes) -> Answer:
+        """Find out what a doctor wants to know."""
+        return probe.facts(header["root"]), b""
+
+    def do_inventory(self, header: Header, payload: bytes) -> Answer:
+        """List the sweeps below our root, and what they share."""
+        root = header["root"]
+        return {"sweeps": inventory.sweeps(root), "shared": inventory.shared(root)}, b""
 
     def do_status(self, header: Header, payload: bytes) -> Answer:
         """Tell which paths exist, and how much disk is free at the first of them."""

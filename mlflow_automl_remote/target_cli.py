@@ -1,0 +1,273 @@
+"""The commands `automl-remote target ...`: attach a machine once, and use it by its name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from mlflow_automl_remote.errors import (
+    AutoMLRemoteError,
+    ConfigurationError,
+    HostKeyNotVerifiable,
+)
+
+if TYPE_CHECKING:
+    from mlflow_automl_remote.compute import Check, Connection, Credentials, TargetSpec
+
+_TABLE: Final = "{:<14} {:<8} {}"
+
+
+@contextmanager
+def clean_errors() -> Iterator[None]:
+    """Print what we can explain as one line, with an exit status that tells failure."""
+    try:
+        yield
+    except AutoMLRemoteError as error:
+        from mlflow_automl_remote.terminal import Detached, clean
+
+        shown = _Interrupted if isinstance(error, Detached) else click.ClickException
+        raise shown(clean(" ".join(str(error).split()))) from error
+
+
+class _Interrupted(click.ClickException):
+    """Ctrl-C ended the command; shells expect this exit status."""
+
+    exit_code = 130
+
+
+@click.group()
+def target() -> None:
+    """Attach machines over SSH, look them over, and clean them up."""
+
+
+@target.command()
+@click.argument("name")
+@click.option("--host", required=True, help="Name, address or alias of ~/.ssh/config.")
+@click.option("--user", help="Account there.  [default: that of the alias, or yours]")
+@click.option("--port", type=int, help="Of the SSH server.  [default: 22]")
+@click.option("--key-file", multiple=True, help="Private key; may be given several times.")
+@click.option("--known-hosts", help="File that vouches for the host key.")
+@click.option("--proxy-jump", help="Hosts to go through, as ssh -J takes them.")
+@click.option("--root", help="Folder there for everything of ours.")
+@click.option("--python", help="Interpreter there, 3.8 or newer.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@click.option("--passphrase-stdin", is_flag=True, help="Read the passphrase of the key, likewise.")
+@click.option("--fingerprint", help="The host key that is expected: SHA256:...")
+def attach(
+    name: str,
+    *,
+    password_stdin: bool,
+    passphrase_stdin: bool,
+    fingerprint: str | None,
+    **keys: Any,
+) -> None:
+    """Connect to a machine, verify it, and save it under a name.
+
+    Secrets are lines of standard input, the password first, or the variables
+    AUTOML_REMOTE_PASSWORD and AUTOML_REMOTE_KEY_PASSPHRASE.
+    """
+    from mlflow_automl_remote import compute
+    from mlflow_automl_remote.compute import saved
+
+    with clean_errors():
+        saved.check_name(name)
+        config = {key: value for key, value in keys.items() if value}
+        if "key_file" in config:
+            config["key_file"] = list(config["key_file"])
+        spec = compute.parse_target(config)
+        credentials = compute.Credentials(
+            password=_secret("password") if password_stdin else None,
+            passphrase=_secret("passphrase") if passphrase_stdin else None,
+        )
+        with _connect(spec, credentials, fingerprint) as connection:
+            machine = _describe(connection)
+            click.echo(f"Host key:  {connection.fingerprint}")
+            click.echo(f"Machine:   {machine}")
+            path = compute.SavedTarget(
+                name=name,
+                config=_absolute(config, spec),
+                fingerprint=connection.fingerprint,
+                machine=machine,
+                credentials=credentials,
+            ).save()
+            click.echo(f'Saved as \'{name}\' in {path}. Use it as: {{"target": "{name}"}}')
+            _tell_of_lost_sweeps(connection)
+
+
+def _secret(what: str) -> str:
+    """Read one line of standard input, unseen where it is a terminal."""
+    if sys.stdin.isatty():
+        return str(click.prompt(what.capitalize(), hide_input=True, err=True))
+    line = sys.stdin.readline()
+    if not line.strip():
+        raise ConfigurationError(f"--{what}-stdin was given, but standard input has no {what}.")
+    return line.rstrip("\r\n")
+
+
+def _absolute(config: Mapping[str, object], spec: TargetSpec) -> dict[str, object]:
+    """Take what has to be the same from every folder that it is used from."""
+    changes: dict[str, object] = {"user": spec.user, "port": spec.port}
+    if spec.key_files:
+        changes["key_file"] = list(spec.key_files)
+    if spec.known_hosts:
+        changes["known_hosts"] = spec.known_hosts
+    return {**config, **changes}
+
+
+def _connect(spec: TargetSpec, given: Credentials, expected: str | None) -> Connection:
+    """Connect; a host key that is not known yet is accepted by its fingerprint or a person."""
+    from mlflow_automl_remote import compute
+
+    credentials = given.or_else(spec.credentials())
+    try:
+        connection = compute.connect(spec, credentials=credentials)
+    except HostKeyNotVerifiable as error:
+        if error.line is None:
+            raise
+        _accept(error, expected, spec)
+        connection = compute.connect(spec, credentials=credentials)
+    if expected is not None and connection.fingerprint != expected:
+        connection.close()
+        raise _unexpected(connection.fingerprint, expected)
+    return connection
+
+
+def _accept(error: HostKeyNotVerifiable, expected: str | None, spec: TargetSpec) -> None:
+    """Add an unknown key to the file of host keys once it is known to be right."""
+    from pathlib import Path
+
+    from mlflow_automl_remote.compute.folders import own_known_hosts
+    from mlflow_automl_remote.compute.host_keys import remember
+
+    if expected is not None and expected != error.fingerprint:
+        raise _unexpected(error.fingerprint, expected) from error
+    if expected is None:
+        if not sys.stdin.isatty():
+            raise error
+        click.echo(f"The host key of {spec.host} is not known. It is {error.fingerprint}.")
+        click.echo("The machine itself says: ssh-keygen -l -f /etc/ssh/ssh_host_ed25519_key.pub")
+        if not click.confirm("Is it the right one?"):
+            raise error
+    file = Path(spec.known_hosts) if spec.known_hosts else own_known_hosts()
+    remember(error.line or "", file)
+    click.echo(f"Added to {file}.")
+
+
+def _unexpected(shown: str, expected: str) -> HostKeyNotVerifiable:
+    return HostKeyNotVerifiable(
+        f"The machine showed the host key {shown}, but {expected} was expected. Nothing is saved.",
+        fingerprint=shown,
+    )
+
+
+def _describe(connection: Connection) -> str:
+    machine = connection.machine
+    return (
+        f"{machine.system} {machine.machine}, {machine.n_cores} cores, "
+        f"{machine.memory_bytes / 2**30:.1f} GiB of memory, "
+        f"Python {'.'.join(map(str, machine.python))}"
+    )
+
+
+def _tell_of_lost_sweeps(connection: Connection) -> None:
+    for sweep in connection.inventory().sweeps:
+        if sweep.is_lost:
+            click.echo(
+                f"The agent of run {sweep.run_id[:64]!r} died before its sweep had ended. "
+                f"Go on with: automl-remote resume {sweep.run_id[:64]!r}"
+            )
+
+
+@target.command(name="list")
+def list_targets() -> None:
+    """List the targets that are saved."""
+    from mlflow_automl_remote.compute import saved
+
+    with clean_errors():
+        names = saved.saved_names()
+        for name in names:
+            known = saved.load(name)
+            click.echo(f"{name:<20} {known.config.get('user')}@{known.config.get('host')}")
+        if not names:
+            click.echo("None. Attach one with: automl-remote target attach NAME --host HOST")
+
+
+@target.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Show a saved target, without its secrets."""
+    from mlflow_automl_remote.compute import saved
+
+    with clean_errors():
+        known = saved.load(name)
+        shown = {**known.config, "fingerprint": known.fingerprint, "machine": known.machine}
+        for secret in ("password", "passphrase"):
+            if getattr(known.credentials, secret) is not None:
+                shown[secret] = "saved, not shown"
+        for key, value in shown.items():
+            click.echo(f"{key:<12} {', '.join(value) if isinstance(value, list) else value}")
+
+
+@target.command()
+@click.argument("name")
+@click.option("--max-concurrent-iterations", type=int, help="Say whether it can carry so many.")
+def doctor(name: str, max_concurrent_iterations: int | None) -> None:
+    """Look a target over: NAME, `local`, or a backend config as JSON or file."""
+    from mlflow_automl_remote import arguments, compute
+    from mlflow_automl_remote.compute import saved
+
+    with clean_errors():
+        named = name == saved.LOCAL or name in saved.saved_names()
+        config = {"target": name} if named else arguments.read_backend_config(name)
+        spec = compute.parse_target(config)
+        checks = compute.examine(spec, max_concurrent=max_concurrent_iterations)
+        for check in checks:
+            for line in _check_lines(check):
+                click.echo(line)
+        n_problems = sum(check.verdict is compute.Verdict.PROBLEM for check in checks)
+        if n_problems:
+            raise ConfigurationError("A sweep cannot run there until the problem is remedied.")
+
+
+def _check_lines(check: Check) -> list[str]:
+    from mlflow_automl_remote.terminal import clean
+
+    lines = [
+        clean(_TABLE.format(check.name, check.verdict, " ".join(check.text.split())).rstrip())
+    ]
+    if check.remedy:
+        lines.append(clean(_TABLE.format("", "", f"-> {check.remedy}")))
+    return lines
+
+
+@target.command()
+@click.argument("name")
+def detach(name: str) -> None:
+    """Forget a saved target and its secrets; the machine keeps what it has."""
+    from mlflow_automl_remote.compute import saved
+
+    with clean_errors():
+        saved.forget(name)
+        click.echo(f"'{name}' is not saved any more. Its host key stays in known_hosts.")
+
+
+@target.command()
+@click.argument("name")
+@click.option("--discard", is_flag=True, help="Remove dead sweeps that are not in MLflow, too.")
+def clean(name: str, *, discard: bool) -> None:
+    """Remove published sweeps, old environments and the like from a target."""
+    from mlflow_automl_remote import compute
+    from mlflow_automl_remote.terminal import clean as printable
+
+    with clean_errors():
+        with compute.connect(compute.parse_target({"target": name})) as connection:
+            done = connection.clean(discard=discard)
+        for what, n_bytes in done.removed:
+            click.echo(printable(f"removed  {what}  {n_bytes / 1e6:.1f} MB"))
+        for what, reason in done.kept:
+            click.echo(printable(f"kept     {what}: {reason}"))
+        click.echo(f"{done.n_bytes / 1e6:.1f} MB were freed.")
