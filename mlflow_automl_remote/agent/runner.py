@@ -128,6 +128,7 @@ class Agent:
             prepare_data,
             order,
             name="data",
+            timeout_s=self._config.experiment_timeout_s,
             meanwhile=partial(import_module, "mlflow_automl_remote.automl.sweep"),
         )
         if not isinstance(finished.value, DataSummary):

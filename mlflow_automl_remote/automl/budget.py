@@ -11,6 +11,15 @@ ENSEMBLE_SHARE: Final = 0.1
 MOST_FOR_ENSEMBLES_S: Final = 60.0
 SHORTEST_S: Final = 0.5
 """An iteration is not begun with less time than this left."""
+MOST_FOR_ONE: Final = 1 / 3
+"""Of the whole time, what a pipeline may use where models are not named by the user: else one that
+was predicted to be quick, and is not, would be the whole sweep."""
+
+_OUT_OF_TIME: Final = "Killed when the time of the sweep (experiment_timeout_minutes) was up."
+_TOO_MUCH: Final = (
+    "Killed after a third of the time of the sweep (experiment_timeout_minutes); for more, name "
+    "its model in allowed_models or set auto_blacklist to false."
+)
 
 
 class Budget:
@@ -21,6 +30,7 @@ class Budget:
         iteration_s: `iteration_timeout_minutes` in seconds, or None.
         spent_s: What was used before: loading the data, an earlier agent.
         n_ensembles: Whether time has to be kept for them.
+        is_shared: Whether no pipeline may use more than its part of the whole time.
         clock: Seconds that only grow.
     """
 
@@ -31,10 +41,12 @@ class Budget:
         iteration_s: float | None,
         spent_s: float = 0.0,
         n_ensembles: int = 0,
+        is_shared: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
         self._iteration_s = iteration_s
+        self._share_s = None if total_s is None or not is_shared else total_s * MOST_FOR_ONE
         self._end = None if total_s is None else clock() + total_s - spent_s
         kept_s = 0.0 if total_s is None else min(ENSEMBLE_SHARE * total_s, MOST_FOR_ENSEMBLES_S)
         self._search_end = None if self._end is None else self._end - kept_s * (n_ensembles > 0)
@@ -44,16 +56,19 @@ class Budget:
         end = self._end if ensemble else self._search_end
         return end is None or end - self._clock() >= SHORTEST_S
 
-    def limit_s(self, *, ensemble: bool = False) -> tuple[float | None, bool]:
+    def limit_s(self, *, ensemble: bool = False) -> tuple[float | None, str]:
         """Give the hard limit of an iteration that begins now.
 
         Returns:
-            Seconds, or None; and whether it is the end of the sweep that sets them.
+            Seconds, or None; and what to say of an iteration that was killed there, empty where
+            it is its own limit.
         """
+        limits: list[tuple[float, str]] = []
+        if self._iteration_s is not None:
+            limits.append((self._iteration_s, ""))
         end = self._end if ensemble else self._search_end
-        if end is None:
-            return self._iteration_s, False
-        left_s = max(0.0, end - self._clock())
-        if self._iteration_s is not None and self._iteration_s <= left_s:
-            return self._iteration_s, False
-        return left_s, True
+        if end is not None:
+            limits.append((max(0.0, end - self._clock()), _OUT_OF_TIME))
+        if self._share_s is not None and not ensemble:
+            limits.append((self._share_s, _TOO_MUCH))
+        return min(limits, key=lambda each: each[0], default=(None, ""))

@@ -18,7 +18,8 @@ from mlflow_automl_remote.automl.evaluation import Scoring
 from mlflow_automl_remote.automl.featurization import FeatureSummary
 from mlflow_automl_remote.automl.featurization.preprocessor import TablePreprocessor
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
-from mlflow_automl_remote.automl.splits import Splits, make_splits
+from mlflow_automl_remote.automl.sample import splits_of
+from mlflow_automl_remote.automl.splits import Splits
 from mlflow_automl_remote.config import AutoMLConfig
 
 MODEL_NAME: Final = "model"
@@ -91,7 +92,7 @@ def run_iteration(order: IterationOrder) -> IterationResult:
         Exception: Whatever the pipeline or `save_model` raises.
     """
     dataset = data.open_dataset(order.data_dir)
-    splits = make_splits(dataset, order.config)
+    splits = splits_of(order.data_dir, dataset, order.config)
     context = pipelines.context_for(
         dataset, splits=splits, seed=order.seed, n_jobs=order.n_jobs, device=order.device
     )

@@ -30,6 +30,9 @@ LOG_NAME: Final = "iteration.log"
 CANCEL: Final = b"cancel"
 _LEFTOVER_GRACE_S: Final = 0.5  # for what a worker that ended by itself left behind
 _MEMORY_POLL_S: Final = 0.1  # between two looks at the memory of a worker that has a limit
+MAX_PROCESSES: Final = 64 + 4 * (os.cpu_count() or 1)
+"""A worker that has started more is a fork bomb, and is killed: no library starts so many."""
+_CROWD_POLL_S: Final = 0.2  # between two looks at how many processes there are
 _BYTES_PER_MB: Final = 1_000_000
 _THREAD_VARIABLES: Final = (
     "OMP_NUM_THREADS",
@@ -107,6 +110,8 @@ def keep(connection: Connection, order: Order) -> None:
     worker = _fork_worker(order, answer_file, connection)
     ended_by = _watch(connection, worker, order)
     grace_s = order.grace_s if ended_by is not None else _LEFTOVER_GRACE_S
+    if ended_by is IterationState.CRASHED:
+        grace_s = 0.0  # a fork bomb grows while it is asked
     statuses: dict[int, int] = {}
     process_tree.kill_descendants(grace_s, reaped=statuses.__setitem__)
     if ended_by is not None:
@@ -128,14 +133,17 @@ def keep(connection: Connection, order: Order) -> None:
 
 
 def _watch(connection: Connection, worker: int, order: Order) -> IterationState | None:
-    """Wait for the end of the worker (None), a limit of it, or the wish to cancel it."""
+    """Wait for the end of the worker (None), a limit of it, or the wish to cancel it.
+
+    CRASHED stands for a worker that has started far too many processes.
+    """
     pidfd = os.pidfd_open(worker)
     end = None if order.timeout_s is None else time.monotonic() + order.timeout_s
     shared = process_tree.private_bytes() if order.memory_mb is not None else 0
+    crowd = process_tree.tasks_of_machine() + MAX_PROCESSES
+    poll_s = _CROWD_POLL_S if order.memory_mb is None else _MEMORY_POLL_S
     while True:
-        left_s = None if end is None else max(0.0, end - time.monotonic())
-        if order.memory_mb is not None:
-            left_s = _MEMORY_POLL_S if left_s is None else min(left_s, _MEMORY_POLL_S)
+        left_s = poll_s if end is None else min(poll_s, max(0.0, end - time.monotonic()))
         ready = wait([connection, pidfd], left_s)
         if ready:
             # If not the worker, it is the word to cancel, or the end of who would have said it.
@@ -144,6 +152,12 @@ def _watch(connection: Connection, worker: int, order: Order) -> IterationState 
             return IterationState.TIMED_OUT
         if order.memory_mb is not None and _uses_more(order.memory_mb, shared):
             return IterationState.OUT_OF_MEMORY
+        if process_tree.tasks_of_machine() > crowd and _has_too_many():
+            return IterationState.CRASHED
+
+
+def _has_too_many() -> bool:
+    return len(process_tree.descendants()) > MAX_PROCESSES
 
 
 def _uses_more(memory_mb: int, shared: int) -> bool:
@@ -157,6 +171,8 @@ def _reason(state: IterationState, order: Order) -> str:
         return f"Killed at its time limit of {order.timeout_s:g} s."
     if state is IterationState.OUT_OF_MEMORY:
         return f"Killed at its memory limit of {order.memory_mb} MB (mem_in_mb)."
+    if state is IterationState.CRASHED:
+        return f"Killed because it had started more than {MAX_PROCESSES} processes."
     return "Cancelled on request."
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -150,7 +150,14 @@ def context_for(
         stops_early=n_rows >= FEWEST_TO_STOP_EARLY,
         is_sparse=dataset.is_sparse,
         has_gaps=has_gaps(dataset),
+        n_cells=_cells(dataset) * n_rows // dataset.n_rows,
     )
+
+
+def _cells(dataset: Dataset) -> int:
+    """Give how many numbers a sparse matrix stores; 0 for other forms."""
+    X: Any = dataset.X
+    return int(X.nnz) if dataset.is_sparse else 0
 
 
 def has_gaps(dataset: Dataset) -> bool:

@@ -6,11 +6,9 @@ Every model that is left out has its reason, so that a user who misses one can f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
-
-import numpy as np
 
 from mlflow_automl_remote.automl import pipelines
 from mlflow_automl_remote.automl.components import MODELS
@@ -180,14 +178,10 @@ def _too_slow(
         limits_s = [config.iteration_timeout_s]
     if config.experiment_timeout_s is not None:
         limits_s.append(config.experiment_timeout_s * SHARE_OF_EXPERIMENT)
-    limit_s, shape = min(limits_s), context
-    if dataset.is_sparse:
-        # The dataset is sparse here; SciPy's matrices have no types.
-        cells = cast("np.ndarray", dataset.X).nnz  # type: ignore[attr-defined]
-        shape = replace(context, n_features=max(1, round(cells / dataset.n_rows)))
+    limit_s = min(limits_s)
     reasons = {}
     for name in config.models:
-        seconds = MODELS[dataset.task][name].seconds(shape) * (splits.n_folds + 1)
+        seconds = MODELS[dataset.task][name].seconds(context) * (splits.n_folds + 1)
         if seconds > limit_s:
             reasons[name] = (
                 f"predicted to need {seconds:.0f} s for {splits.n_folds + 1} fits of "

@@ -38,6 +38,7 @@ class Splits:
         test: Rows that nothing is fitted on or chosen by; empty without `test_size`.
         on_valid: Whether the rows to score are rows of the validation set.
         description: For a person: `5-fold cross-validation`.
+        is_sample: Whether `train` is a random sample of `enable_subsampling`.
     """
 
     folds: tuple[Fold, ...]
@@ -45,6 +46,7 @@ class Splits:
     test: Indices
     on_valid: bool
     description: str
+    is_sample: bool = False
 
     @property
     def n_folds(self) -> int:
@@ -77,14 +79,20 @@ def make_splits(dataset: Dataset, config: AutoMLConfig) -> Splits:
         pool, test = hold_out(
             dataset.y, pool, config.test_size, _rng(config.seed, _TEST), dataset.task
         )
+        test = _subsample(dataset, config, test)
+    whole = pool
     pool = _subsample(dataset, config, pool)
+    is_sample = len(pool) < len(whole)
     folds, description = _folds(dataset, config, pool, own)
+    if is_sample:
+        description += f", of a sample of {len(pool):,} of {len(whole):,} rows"
     return Splits(
         folds=folds,
         train=None if len(pool) == dataset.n_rows else pool,
         test=test,
         on_valid=dataset.X_valid is not None,
         description=description,
+        is_sample=is_sample,
     )
 
 
@@ -194,6 +202,7 @@ def _own_folds(dataset: Dataset, config: AutoMLConfig) -> tuple[Fold, ...] | Non
 
 
 def _subsample(dataset: Dataset, config: AutoMLConfig, pool: Indices) -> Indices:
+    """Draw `SUBSAMPLE_ROWS` of some rows if the settings say so and there are more."""
     if not config.enable_subsampling or len(pool) <= SUBSAMPLE_ROWS:
         return pool
     seed = config.seed if config.subsample_seed is None else config.subsample_seed

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from mlflow_automl_remote.automl import data
+from mlflow_automl_remote.automl import data, sample
 from mlflow_automl_remote.automl.budget import Budget
 from mlflow_automl_remote.automl.control import Control, Whereabouts
 from mlflow_automl_remote.automl.ensemble.run import EnsembleOrder, Member, run_ensemble
@@ -41,7 +41,7 @@ from mlflow_automl_remote.states import IterationState
 
 __all__ = ["Outcome", "Sweep", "SweepCallback", "SweepResult", "iteration_seed"]
 
-_OUT_OF_TIME: Final = "Killed when the time of the sweep (experiment_timeout_minutes) was up."
+_SAMPLE: Final = "sample"
 
 _LOG = logging.getLogger(__name__)
 
@@ -92,13 +92,18 @@ class Sweep:
         self._find_output = find_output or (lambda number: output_root / str(number))
         dataset = data.open_dataset(data_dir)
         splits = make_splits(dataset, config)
+        self._order_config = config
+        if splits.is_sample:
+            self._data_dir = output_root / _SAMPLE
+            self._order_config = sample.with_range(config, dataset)
+            sample.keep(dataset, splits, self._data_dir)
         self.plan = make_plan(config, dataset, splits, n_cores=available_cores())
         for name, reason in self.plan.left_out.items():
             _LOG.info("%s is left out: %s.", name, reason)
         self._proposals = propose(config, self.plan, self._history)
         self._control = Control(config.iterations, self._history)
         self._stopping = Stopping(config)
-        self._out_of_time: set[Ticket] = set()
+        self._if_killed: dict[Ticket, str] = {}
         self._outcomes: list[Outcome] = []
         for past in self._history:
             if past.state.is_finished and not past.proposal.is_ensemble:
@@ -108,6 +113,7 @@ class Sweep:
             iteration_s=config.iteration_timeout_s,
             spent_s=spent_s,
             n_ensembles=len(self.plan.ensembles),
+            is_shared=config.auto_blacklist and config.allowed_models is None,
         )
 
     def run(self) -> SweepResult:
@@ -212,7 +218,7 @@ class Sweep:
 
     def _submit(self, proposal: Proposal) -> Ticket:
         output_dir = self._fresh_folder(proposal)
-        timeout_s, by_sweep = self._budget.limit_s(ensemble=proposal.is_ensemble)
+        timeout_s, if_killed = self._budget.limit_s(ensemble=proposal.is_ensemble)
         function = run_ensemble if proposal.is_ensemble else run_iteration
         ticket = self._executor.submit(
             function,
@@ -222,8 +228,7 @@ class Sweep:
             n_threads=self.plan.n_threads,
             memory_mb=self._config.mem_in_mb,
         )
-        if by_sweep:
-            self._out_of_time.add(ticket)
+        self._if_killed[ticket] = if_killed
         return ticket
 
     def _order(self, proposal: Proposal, output_dir: Path) -> IterationOrder | EnsembleOrder:
@@ -232,7 +237,7 @@ class Sweep:
             return EnsembleOrder(
                 kind=proposal.model,
                 members=self._members(),
-                config=self._config,
+                config=self._order_config,
                 data_dir=self._data_dir,
                 output_dir=output_dir,
                 seed=seed,
@@ -241,7 +246,7 @@ class Sweep:
             )
         return IterationOrder(
             spec=proposal.spec,
-            config=self._config,
+            config=self._order_config,
             data_dir=self._data_dir,
             output_dir=output_dir,
             seed=seed,
@@ -262,8 +267,8 @@ class Sweep:
         proposal = self._control.finish(finished.ticket)
         result = finished.value if isinstance(finished.value, IterationResult) else None
         reason = finished.reason
-        if finished.state is IterationState.TIMED_OUT and finished.ticket in self._out_of_time:
-            reason = _OUT_OF_TIME
+        if finished.state is IterationState.TIMED_OUT:
+            reason = self._if_killed.get(finished.ticket) or reason
         if finished.state is IterationState.CANCELLED and self._stopping.exit_reason:
             reason = f"Not needed any more. {self._stopping.exit_reason}"
         return Outcome(

@@ -157,7 +157,10 @@ class Fields(BaseModel):
     )
     enable_subsampling: bool = Field(
         default=False,
-        description="Learn from a random sample of 50,000 rows where there are more.",
+        description=(
+            "Learn from a random sample of 50,000 rows where there are more, also the models that "
+            "are saved; test_size then takes at most as many."
+        ),
     )
     subsample_seed: int | None = Field(
         default=None, ge=0, lt=2**32, description="Seed of that sample. Default: seed."

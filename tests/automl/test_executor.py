@@ -17,7 +17,7 @@ import cloudpickle
 import pytest
 
 from mlflow_automl_remote.automl.executor import Executor, Finished
-from mlflow_automl_remote.automl.keeper import LOG_NAME
+from mlflow_automl_remote.automl.keeper import LOG_NAME, MAX_PROCESSES
 from mlflow_automl_remote.errors import DataError
 from mlflow_automl_remote.states import IterationState
 
@@ -148,6 +148,14 @@ def linger(path: Path) -> None:
         time.sleep(60)
 
 
+def multiply(n_generations: int) -> None:
+    """Be a fork bomb, but one that stops by itself: two to the power of so many processes."""
+    for _ in range(n_generations):
+        os.fork()
+        time.sleep(0.01)
+    time.sleep(60)
+
+
 def leave_a_daemon(path: Path) -> str:
     """Start a daemon in a session of its own, and return."""
     done = subprocess.Popen(["sleep", "600"], start_new_session=True)
@@ -223,6 +231,19 @@ def test_a_time_limit_kills_the_whole_tree(executor: Executor, tmp_path: Path) -
     assert done.state is IterationState.TIMED_OUT
     assert done.reason == "Killed at its time limit of 1.5 s."
     assert [_is_alive(pid) for pid in _read_pids(tmp_path / "pids", 3)] == [False] * 3
+
+
+def test_a_fork_bomb_is_killed_with_all_that_it_started(
+    executor: Executor, tmp_path: Path
+) -> None:
+    """No limit has to be set for that."""
+    if MAX_PROCESSES >= 2**8:
+        pytest.skip("so many cores need a bigger bomb than is good for a test")
+    begun = time.monotonic()
+    done = executor.run(multiply, 8, output_dir=tmp_path)
+    assert done.state is IterationState.CRASHED
+    assert f"started more than {MAX_PROCESSES} processes" in done.reason
+    assert time.monotonic() - begun < DEADLINE_S
 
 
 def test_cancelling_kills_the_whole_tree(executor: Executor, tmp_path: Path) -> None:

@@ -121,10 +121,11 @@ def test_the_time_of_a_sweep_limits_its_last_iterations_and_leaves_some_for_ense
     """What was spent on loading the data counts."""
     clock = Clock()
     budget = Budget(total_s=100, iteration_s=30, spent_s=20, n_ensembles=1, clock=clock)
-    assert budget.limit_s() == (30, False)
+    up = "Killed when the time of the sweep (experiment_timeout_minutes) was up."
+    assert budget.limit_s() == (30, "")
     clock.now += 60
-    assert budget.limit_s() == (10, True)
-    assert budget.limit_s(ensemble=True) == (20, True)
+    assert budget.limit_s() == (10, up)
+    assert budget.limit_s(ensemble=True) == (20, up)
     clock.now += 10
     assert not budget.allows()
     assert budget.allows(ensemble=True)
@@ -132,7 +133,10 @@ def test_the_time_of_a_sweep_limits_its_last_iterations_and_leaves_some_for_ense
     assert not budget.allows(ensemble=True)
     endless = Budget(total_s=None, iteration_s=None)
     assert endless.allows()
-    assert endless.limit_s() == (None, False)
+    assert endless.limit_s() == (None, "")
+    shared_s, reason = Budget(total_s=90, iteration_s=None, is_shared=True, clock=clock).limit_s()
+    assert shared_s == 30
+    assert "a third of the time of the sweep" in reason
 
 
 @pytest.mark.parametrize(

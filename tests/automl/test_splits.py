@@ -121,6 +121,7 @@ def test_subsampling_learns_from_so_many_rows_only() -> None:
     assert abs(len(splits.train) - SUBSAMPLE_ROWS) <= 1
     assert splits.train.tolist() != other.train.tolist()
     assert _splits(dataset).train is None
+    assert splits.description == "hold-out of 10%, of a sample of 50,000 of 60,000 rows"
     assert _splits(_dataset(100), enable_subsampling=True).train is None
 
 

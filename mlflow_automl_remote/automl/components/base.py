@@ -97,6 +97,7 @@ class BuildContext:
         stops_early: Whether boosters are watched on rows held out of those they are fitted on.
         is_sparse: Whether X is a sparse matrix.
         has_gaps: Whether X is an array that lacks values.
+        n_cells: Numbers stored in so many rows of a sparse matrix; 0 for others.
     """
 
     seed: int
@@ -110,6 +111,12 @@ class BuildContext:
     stops_early: bool = False
     is_sparse: bool = False
     has_gaps: bool = False
+    n_cells: int = 0
+
+    @property
+    def n_values(self) -> float:
+        """Numbers in a row: of a sparse matrix, the mean of those that are not 0."""
+        return self.n_cells / max(self.n_rows, 1) if self.is_sparse else float(self.n_features)
 
     @property
     def n_outputs(self) -> int:

@@ -61,7 +61,7 @@ def _build_regressor(params: Params, context: BuildContext) -> Estimator:
 
 
 def _seconds(context: BuildContext) -> float:
-    return 1e-7 * context.n_rows * context.n_features * _N_ROUNDS * context.n_outputs
+    return 1e-7 * context.n_rows * context.n_values * _N_ROUNDS * context.n_outputs
 
 
 _DEFAULTS: Final[Params] = {

@@ -54,6 +54,10 @@ def _seconds_of_lasso(context: BuildContext) -> float:
     return 1e-9 * context.n_features**2 * (context.n_rows + context.n_features)
 
 
+def _seconds_of_logistic(context: BuildContext) -> float:
+    return 6e-8 * context.n_rows * context.n_values * context.n_outputs
+
+
 CLASSIFIERS: Final = (
     Component(
         name="LogisticRegression",
@@ -61,6 +65,7 @@ CLASSIFIERS: Final = (
         build=_build_logistic,
         defaults={"C": 1.0, "class_weight": None},
         takes_sparse=True,
+        seconds=_seconds_of_logistic,
     ),
 )
 REGRESSORS: Final = (

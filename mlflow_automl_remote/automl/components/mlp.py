@@ -46,7 +46,9 @@ def _build(kind: Callable[..., Estimator]) -> Build:
 
 
 def _seconds(context: BuildContext) -> float:
-    return 2.5e-8 * context.n_rows * (context.n_features + 128) * _MAX_EPOCHS
+    width = context.n_values + 128 + context.n_outputs
+    step = 1.3e-7 * (context.n_features + context.n_outputs)  # to move all weights, 200 rows each
+    return (2.5e-8 * context.n_rows * width + step * context.n_rows / 200) * _MAX_EPOCHS
 
 
 _DEFAULTS: Final[Params] = {

@@ -42,7 +42,7 @@ def _build_regressor(params: Params, context: BuildContext) -> Estimator:
 
 
 def _seconds(context: BuildContext) -> float:
-    return 4e-10 * context.n_rows**2 * max(context.n_features, 10)
+    return 4e-10 * context.n_rows**2 * max(context.n_values, 10)
 
 
 _DEFAULTS: Final[Params] = {"n_neighbors": 5, "weights": "distance", "p": 2}

@@ -47,6 +47,10 @@ def _build_regressor(params: Params, context: BuildContext) -> Estimator:
     return SGDRegressor(random_state=context.seed, **params)  # type: ignore[no-any-return]
 
 
+def _seconds(context: BuildContext) -> float:
+    return 1e-7 * context.n_rows * context.n_values * context.n_outputs
+
+
 _PENALTY: Final[Params] = {"alpha": 1e-4, "penalty": "l2", "average": False}
 CLASSIFIERS: Final = (
     Component(
@@ -56,6 +60,7 @@ CLASSIFIERS: Final = (
         defaults={"loss": "log_loss", **_PENALTY},
         scalers=("MaxAbsScaler", "MinMaxScaler", "Normalizer", "RobustScaler", "StandardScaler"),
         takes_sparse=True,
+        seconds=_seconds,
     ),
 )
 REGRESSORS: Final = (
@@ -66,5 +71,6 @@ REGRESSORS: Final = (
         defaults={"loss": "squared_error", "eta0": 0.01, **_PENALTY},
         scalers=("MaxAbsScaler", "MinMaxScaler", "StandardScaler"),  # others let it diverge
         takes_sparse=True,
+        seconds=_seconds,
     ),
 )

@@ -67,7 +67,8 @@ def _fit_stopping_early(model: Any, fit: Part, stop: Part) -> int:
 
 
 def _seconds(context: BuildContext) -> float:
-    return 2e-8 * context.n_rows * context.n_features * MAX_ROUNDS * context.n_outputs / 4
+    columns = 2e-8 * context.n_rows * context.n_values + 5e-6 * context.n_features
+    return columns * MAX_ROUNDS * context.n_outputs / 4
 
 
 _STOPPING: Final = EarlyStopping(parameter="n_estimators", fit=_fit_stopping_early)

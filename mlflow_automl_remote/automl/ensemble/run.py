@@ -24,7 +24,8 @@ from mlflow_automl_remote.automl.iteration import (
     score_on_test,
     scoring_of,
 )
-from mlflow_automl_remote.automl.splits import Splits, make_splits
+from mlflow_automl_remote.automl.sample import splits_of
+from mlflow_automl_remote.automl.splits import Splits
 from mlflow_automl_remote.config import AutoMLConfig
 
 _PARTS_OF_ONE_FOLD: Final = 5
@@ -82,7 +83,7 @@ def run_ensemble(order: EnsembleOrder) -> IterationResult:
     """
     begun = time.perf_counter()
     dataset = data.open_dataset(order.data_dir)
-    splits = make_splits(dataset, order.config)
+    splits = splits_of(order.data_dir, dataset, order.config)
     known = _known(order, dataset, splits)
     score = _score_of(order.config, dataset)
     fold_of = np.repeat(np.arange(splits.n_folds), [len(rows) for _, rows in splits.folds])
