@@ -68,7 +68,7 @@ def test_values_may_be_text_as_a_command_line_gives_them() -> None:
     )
     assert config.iterations == 7
     assert config.model_explainability is False
-    assert "SVM" not in config.models
+    assert "SVM" not in config.searched_models
     assert config.max_concurrent_iterations is None
     assert config.iteration_timeout_s == 30
 
@@ -79,7 +79,7 @@ def test_settings_survive_json_and_start_with_defaults_that_fit_the_task(task: s
     config = AutoMLConfig.parse({"task": task})
     assert config == AutoMLConfig.from_json(config.to_json())
     assert config.primary_metric in METRICS[config.task]
-    assert MODELS[config.task] == config.models
+    assert MODELS[config.task] == config.searched_models
     assert set(AutoMLConfig.model_fields) == set(config.as_params())
 
 
@@ -96,7 +96,7 @@ def test_a_settings_file_is_overridden_key_by_key(tmp_path: Path) -> None:
     file = tmp_path / "automl.yaml"
     file.write_text("task: classification\niterations: 5\nallowed_models: [SVM, KNN]\n")
     config = AutoMLConfig.from_file(file, {"iterations": "6"})
-    assert (config.iterations, config.models) == (6, ("KNN", "SVM"))
+    assert (config.iterations, config.searched_models) == (6, ("KNN", "SVM"))
 
 
 @pytest.mark.parametrize(

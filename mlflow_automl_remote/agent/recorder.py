@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +38,11 @@ class Recorder:
     Args:
         journal: Where events go.
         artifacts: The folder that artifact paths are relative to.
+
+    Attributes:
+        n_models: How many of the best iterations have their model recorded; None for all. The
+            others' models stay here for ensembles, are not among the files of their iteration,
+            and so never travel.
     """
 
     def __init__(self, journal: JournalWriter, artifacts: Path) -> None:
@@ -45,6 +50,7 @@ class Recorder:
         self._artifacts = artifacts
         self._lock = threading.Lock()
         self.state: SweepState = replay(journal.records)
+        self.n_models: int | None = None
 
     def record(self, event: Event) -> None:
         """Append an event; its files must be complete on disk."""
@@ -85,7 +91,8 @@ class Recorder:
     def on_iteration_end(self, outcome: Outcome) -> None:
         """Record how an iteration ended, after all that it left is in its place."""
         name = folder_of(outcome.proposal.number)
-        files = self.keep(outcome.output_dir, name)
+        hidden = () if self._keeps_model(outcome) else ("model",)
+        files = self.keep(outcome.output_dir, name, hidden=hidden)
         has_model = any(file.path == f"{name}/model/MLmodel" for file in files)
         self._record_features(outcome)
         self.record(
@@ -117,11 +124,35 @@ class Recorder:
         if mode and mode not in self.state.featurization:
             self.record(features_engineered(mode, outcome.features))
 
-    def keep(self, folder: Path, name: str) -> tuple[ArtifactFile, ...]:
-        """Make a folder durable, move it to its place among the artifacts, and list its files."""
+    def _keeps_model(self, outcome: Outcome) -> bool:
+        """Whether an iteration is among the best of those that have ended, itself included."""
+        started = self.state.started
+        if self.n_models is None or started is None:
+            return True
+        score = outcome.metrics.get(started.primary_metric)
+        if score is None or not math.isfinite(score):
+            return False
+        others = [one.score for one in self.state.iterations.values() if one.score is not None]
+        sign = 1 if started.greater_is_better else -1
+        return sum(sign * other >= sign * score for other in others) < self.n_models
+
+    def keep(
+        self, folder: Path, name: str, *, hidden: Collection[str] = ()
+    ) -> tuple[ArtifactFile, ...]:
+        """Make a folder durable, move it to its place among the artifacts, and list its files.
+
+        Args:
+            folder: What to move; nothing happens if it is not there.
+            name: Its place.
+            hidden: Folders directly in it whose files are moved, but neither listed nor synced.
+        """
         if not folder.is_dir():
             return ()
-        found = tuple(_describe(path, folder, name) for path in _files(folder))
+        found = tuple(
+            _describe(path, folder, name)
+            for path in _files(folder)
+            if path.relative_to(folder).parts[0] not in hidden
+        )
         place = self._artifacts / name
         if place.exists():  # left by an agent that died between the move and its event
             shutil.rmtree(place)

@@ -16,6 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mlflow_automl_remote import __version__
+from mlflow_automl_remote.agent.charts import (
+    CHARTS_TIMEOUT_S,
+    ChartsRequest,
+    draw_charts,
+    save_charts,
+)
 from mlflow_automl_remote.agent.control import Control
 from mlflow_automl_remote.agent.conversion import data_loaded
 from mlflow_automl_remote.agent.explanation import (
@@ -32,6 +38,7 @@ from mlflow_automl_remote.automl.executor import Executor, Finished
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.errors import SweepFailed
 from mlflow_automl_remote.journal.events import (
+    ChartsDrawn,
     ExplanationFinished,
     ExplanationStarted,
     SweepFinished,
@@ -65,6 +72,7 @@ class Agent:
         self._control = Control(recorder)
         self._config = AutoMLConfig.from_json((workspace / "settings.json").read_bytes())
         self._ended_by = ""
+        recorder.n_models = self._config.n_models
         set_up_logs(self._config, workspace)
 
     def run(self) -> None:
@@ -97,8 +105,8 @@ class Agent:
                 if not self._control.wait_for_begin(BEGIN_LIMIT_S):
                     raise SweepFailed("The client was lost before the sweep began.")
                 self._search(executor)
-                if self._config.model_explainability and not self._control.cancelled:
-                    self._explain_best(executor)
+                if not self._control.cancelled:
+                    self._look_at_best(executor)
         except SweepFailed as error:
             if not self._control.cancelled:
                 return self._finished(SweepStatus.FAILED, str(error))
@@ -146,6 +154,7 @@ class Agent:
             callback=self._recorder,
             save_model=save_model,
             load_model=load_model,
+            save_charts=save_charts if self._config.charts == "all" else None,
             history=self._history(),
             find_output=lambda number: self._workspace / "artifacts" / folder_of(number),
             spent_s=self._spent_s(),
@@ -176,6 +185,38 @@ class Agent:
             )
             for past in self._recorder.state.iterations.values()
         ]
+
+    def _look_at_best(self, executor: Executor) -> None:
+        """Draw and explain the best iteration, as far as the settings ask for it."""
+        if self._config.charts == "best":
+            self._draw_best(executor)
+        if self._config.model_explainability:
+            self._explain_best(executor)
+
+    def _draw_best(self, executor: Executor) -> None:
+        """Draw the charts of the best iteration; a failure is an event, never the sweep's."""
+        best = self._recorder.state.best
+        if best is None or any(file.path.endswith("/charts.html") for file in best.files):
+            return
+        from mlflow_automl_remote.automl.sweep import SAMPLE_NAME
+
+        name = f"{folder_of(best.number)}/charts"
+        sample = self._workspace / "work" / SAMPLE_NAME
+        request = ChartsRequest(
+            config=self._config,
+            iteration_dir=self._workspace / "artifacts" / folder_of(best.number),
+            data_dir=sample if sample.exists() else self._workspace / "data",
+            output_dir=self._workspace / "work" / "charts",
+            title=best.pipeline,
+        )
+        finished = self._step(
+            executor, draw_charts, request, name="charts", timeout_s=CHARTS_TIMEOUT_S
+        )
+        (request.output_dir / "iteration.log").unlink(missing_ok=True)
+        files = self._recorder.keep(request.output_dir, name)
+        self._recorder.record(
+            ChartsDrawn(iteration=best.number, reason=finished.reason, files=files)
+        )
 
     def _explain_best(self, executor: Executor) -> None:
         """Explain the best model; a failure is an event, never the sweep's."""

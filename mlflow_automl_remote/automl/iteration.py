@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
+import numpy as np
 from sklearn.pipeline import Pipeline
 
 from mlflow_automl_remote.automl import data, evaluation, featurization, pipelines, predictions
@@ -18,16 +19,20 @@ from mlflow_automl_remote.automl.evaluation import Scoring
 from mlflow_automl_remote.automl.featurization import FeatureSummary
 from mlflow_automl_remote.automl.featurization.preprocessor import TablePreprocessor
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
+from mlflow_automl_remote.automl.predictions import HeldOut, held_out
 from mlflow_automl_remote.automl.sample import splits_of
 from mlflow_automl_remote.automl.splits import Splits
 from mlflow_automl_remote.config import AutoMLConfig
 
 MODEL_NAME: Final = "model"
+CHARTS_NAME: Final = "charts"
 
 SaveModel = Callable[[Estimator, Dataset, Path], None]
 """Writes a fitted pipeline to a path that does not exist yet; runs in the iteration's process."""
 LoadModel = Callable[[Path], Estimator]
 """Reads what `SaveModel` wrote; runs in the process of an ensemble."""
+SaveCharts = Callable[[Dataset, HeldOut, Path, str], None]
+"""Draws held-out predictions into a folder, under the label of the pipeline; must not raise."""
 
 
 class MetricUndefined(ValueError):
@@ -47,6 +52,7 @@ class IterationOrder:
         n_jobs: Threads that it may use.
         device: Where boosters that can are fitted.
         save_model: Writes the fitted pipeline, or None.
+        save_charts: Draws the predictions, or None.
     """
 
     spec: PipelineSpec
@@ -57,6 +63,7 @@ class IterationOrder:
     n_jobs: int
     device: Device
     save_model: SaveModel | None
+    save_charts: SaveCharts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +122,9 @@ def run_iteration(order: IterationOrder) -> IterationResult:
     predictions.save(order.output_dir, scored.predictions, dataset, splits)
     if order.save_model is not None:
         order.save_model(fitted, dataset, order.output_dir / MODEL_NAME)
+    if order.save_charts is not None:
+        found = held_out(dataset, splits, np.concatenate(scored.predictions))
+        order.save_charts(dataset, found, order.output_dir / CHARTS_NAME, order.spec.label)
     first = cast("Pipeline", fitted)[0]
     preprocessed = isinstance(first, TablePreprocessor)
     return IterationResult(

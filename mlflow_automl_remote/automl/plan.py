@@ -129,7 +129,7 @@ def usable_models(
         are only too slow are; and if there are none of them, all.
     """
     context = pipelines.context_for(dataset, splits=splits, seed=0, n_jobs=n_threads)
-    components = {name: MODELS[dataset.task][name] for name in config.models}
+    components = {name: MODELS[dataset.task][name] for name in config.searched_models}
     unfit = {
         name: reason
         for name, component in components.items()
@@ -139,7 +139,7 @@ def usable_models(
     if config.auto_blacklist and config.allowed_models is None:
         slow = _too_slow(config, dataset, splits, context)
     for reasons in (unfit | slow, unfit, cast("dict[str, str]", {})):
-        left = tuple(name for name in config.models if name not in reasons)
+        left = tuple(name for name in config.searched_models if name not in reasons)
         if left:
             return left, dict(reasons)
     raise AssertionError  # the settings leave at least one model
@@ -180,7 +180,7 @@ def _too_slow(
         limits_s.append(config.experiment_timeout_s * SHARE_OF_EXPERIMENT)
     limit_s = min(limits_s)
     reasons = {}
-    for name in config.models:
+    for name in config.searched_models:
         seconds = MODELS[dataset.task][name].seconds(context) * (splits.n_folds + 1)
         if seconds > limit_s:
             reasons[name] = (

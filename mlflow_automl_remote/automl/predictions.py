@@ -1,4 +1,4 @@
-"""The predictions of an iteration for rows that it was not fitted on, as files.
+"""The predictions of an iteration for rows that it was not fitted on, and those rows' targets.
 
 `oof.npy` is for people: one entry per row. Where a row is scored in several folds, `folds.npy`
 keeps each of its predictions, so that an ensemble is chosen and scored fold by fold.
@@ -7,16 +7,42 @@ keeps each of its predictions, so that an ensemble is chosen and scored fold by 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
 import numpy as np
 
-from mlflow_automl_remote.automl.dataset import Dataset, FloatArray
+from mlflow_automl_remote.automl.dataset import Dataset, FloatArray, Labels
 from mlflow_automl_remote.automl.splits import Splits
 
 OOF_NAME: Final = "oof.npy"
 _FOLDS_NAME: Final = "folds.npy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeldOut:
+    """What came of the rows of all folds to score, one fold after the other.
+
+    Attributes:
+        y: Targets, of shape (n,).
+        predicted: Of shape (n, n_classes), columns in the order of the sorted labels, for
+            classification; (n,) for regression.
+        weight: Of shape (n,); None for equal ones.
+    """
+
+    y: Labels
+    predicted: FloatArray
+    weight: FloatArray | None
+
+
+def held_out(dataset: Dataset, splits: Splits, predicted: FloatArray) -> HeldOut:
+    """Put targets and weights beside predictions of the folds, one after the other."""
+    rows = np.concatenate([score for _, score in splits.folds])
+    y, weight = dataset.y, dataset.sample_weight
+    if splits.on_valid and dataset.y_valid is not None:
+        y, weight = dataset.y_valid, dataset.sample_weight_valid
+    return HeldOut(y=y[rows], predicted=predicted, weight=None if weight is None else weight[rows])
 
 
 def save(folder: Path, per_fold: Sequence[FloatArray], dataset: Dataset, splits: Splits) -> None:

@@ -20,6 +20,7 @@ from mlflow_automl_remote.automl.iteration import (
     IterationOrder,
     IterationResult,
     LoadModel,
+    SaveCharts,
     SaveModel,
     run_iteration,
 )
@@ -41,7 +42,7 @@ from mlflow_automl_remote.states import IterationState
 
 __all__ = ["Outcome", "Sweep", "SweepCallback", "SweepResult", "iteration_seed"]
 
-_SAMPLE: Final = "sample"
+SAMPLE_NAME: Final = "sample"
 
 _LOG = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ class Sweep:
             rows, the dataset and `<output_dir>/model`.
         load_model: Picklable; reads such a model in the process of an ensemble. Without it
             ensembles are scored, but have no model.
+        save_charts: Picklable; called in the iteration's process with its held-out predictions and
+            `<output_dir>/charts`. It must not raise.
         history: What an earlier agent did: finished iterations are kept, others run again.
         find_output: Gives the folder of a finished iteration, if a callback moved it.
         spent_s: What has been used of the sweep's time before.
@@ -77,6 +80,7 @@ class Sweep:
         callback: SweepCallback | None = None,
         save_model: SaveModel | None = None,
         load_model: LoadModel | None = None,
+        save_charts: SaveCharts | None = None,
         history: Sequence[PastIteration] = (),
         find_output: Callable[[int], Path] | None = None,
         spent_s: float = 0.0,
@@ -88,13 +92,14 @@ class Sweep:
         self._callback = callback or Silent()
         self._save_model = save_model
         self._load_model = load_model
+        self._save_charts = save_charts
         self._history = tuple(history)
         self._find_output = find_output or (lambda number: output_root / str(number))
         dataset = data.open_dataset(data_dir)
         splits = make_splits(dataset, config)
         self._order_config = config
         if splits.is_sample:
-            self._data_dir = output_root / _SAMPLE
+            self._data_dir = output_root / SAMPLE_NAME
             self._order_config = sample.with_range(config, dataset)
             sample.keep(dataset, splits, self._data_dir)
         self.plan = make_plan(config, dataset, splits, n_cores=available_cores())
@@ -243,6 +248,7 @@ class Sweep:
                 seed=seed,
                 save_model=self._save_model,
                 load_model=self._load_model,
+                save_charts=self._save_charts,
             )
         return IterationOrder(
             spec=proposal.spec,
@@ -253,6 +259,7 @@ class Sweep:
             n_jobs=self.plan.n_threads,
             device=self.plan.device,
             save_model=self._save_model,
+            save_charts=self._save_charts,
         )
 
     def _fresh_folder(self, proposal: Proposal) -> Path:

@@ -172,6 +172,21 @@ class Fields(BaseModel):
         ),
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of folds, search and models.")
+    charts: Literal["all", "best", "none"] = Field(
+        default="all",
+        description=(
+            "Which iterations get charts of their held-out predictions: all, the best one at the "
+            "end, or none."
+        ),
+    )
+    models: str = Field(
+        default="all",
+        pattern=r"^(all|best:[1-9][0-9]*)$",
+        description=(
+            "Which iterations keep their model: all, or best:5 for those that were among the 5 "
+            "best when they ended."
+        ),
+    )
     model_explainability: bool = Field(
         default=True, description="Explain the best model with SHAP at the end."
     )

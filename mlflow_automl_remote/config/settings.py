@@ -92,7 +92,7 @@ class AutoMLConfig(Fields, DataFields):
             )
         for setting in ("allowed_models", "blocked_models"):
             self._known_models(setting, getattr(self, setting) or ())
-        if not self.models:
+        if not self.searched_models:
             raise ConfigurationError(
                 "No model is left: 'blocked_models' names every model of 'allowed_models'. "
                 f"Models for {self.task} are {_join(MODELS[self.task])}."
@@ -142,10 +142,15 @@ class AutoMLConfig(Fields, DataFields):
         }
 
     @property
-    def models(self) -> tuple[str, ...]:
+    def searched_models(self) -> tuple[str, ...]:
         """The models that the search may use, in alphabetical order."""
         allowed = self.allowed_models or MODELS[self.task]
         return tuple(sorted(set(allowed) - set(self.blocked_models)))
+
+    @property
+    def n_models(self) -> int | None:
+        """How many of the best iterations keep their model; None for all."""
+        return None if self.models == "all" else int(self.models.removeprefix("best:"))
 
     @property
     def greater_is_better(self) -> bool:

@@ -229,6 +229,15 @@ class IterationFinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChartsDrawn:
+    """Charts of an ended iteration were drawn; `reason` is empty, or says why there are none."""
+
+    iteration: int
+    reason: str = ""
+    files: tuple[ArtifactFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExplanationStarted:
     """The model of an iteration is being explained."""
 
@@ -284,6 +293,7 @@ Event: TypeAlias = (
     | FeaturesEngineered
     | IterationStarted
     | IterationFinished
+    | ChartsDrawn
     | ExplanationStarted
     | ExplanationFinished
     | RequestHandled
@@ -300,6 +310,7 @@ EVENT_TYPES: Final[Mapping[str, type[Event]]] = {
         FeaturesEngineered,
         IterationStarted,
         IterationFinished,
+        ChartsDrawn,
         ExplanationStarted,
         ExplanationFinished,
         RequestHandled,

@@ -9,6 +9,7 @@ from typing import Any, Final
 from mlflow_automl_remote.journal.codec import Record
 from mlflow_automl_remote.journal.events import (
     ArtifactFile,
+    ChartsDrawn,
     DataLoaded,
     EngineeredFeature,
     Event,
@@ -225,6 +226,14 @@ def _best_of(state: SweepState, number: int, score: float | None) -> int | None:
     return number if better else state.best_iteration
 
 
+def _charts_drawn(state: SweepState, event: ChartsDrawn, _: int) -> SweepState:
+    one = state.iterations.get(event.iteration)
+    if one is None or not event.files:
+        return state
+    drawn = replace(one, files=(*one.files, *event.files))
+    return replace(state, iterations={**state.iterations, event.iteration: drawn})
+
+
 def _explanation_started(state: SweepState, event: ExplanationStarted, _: int) -> SweepState:
     return replace(state, explaining=event.iteration)
 
@@ -256,6 +265,7 @@ _HANDLERS: Final[Mapping[type[Event], Callable[[SweepState, Any, int], SweepStat
     FeaturesEngineered: _features_engineered,
     IterationStarted: _iteration_started,
     IterationFinished: _iteration_finished,
+    ChartsDrawn: _charts_drawn,
     ExplanationStarted: _explanation_started,
     ExplanationFinished: _explanation_finished,
     RequestHandled: _request_handled,

@@ -28,6 +28,7 @@ DATASET_NAME: Final = "training data"
 MAX_DIGEST: Final = 36
 MAX_BULKY_FILE_BYTES: Final = 1024 * 1024
 _BULKY_SUFFIXES: Final = (".npy", ".npz")
+_CHARTS: Final = "/charts/charts.html"
 _SWEEP_ENDED: Final = "The sweep ended before this iteration did."
 
 
@@ -96,7 +97,14 @@ def child_tags(iteration: Iteration, facts: ParentFacts) -> dict[str, str]:
     tags = {name: one_line(value(iteration)) for name, value in _CHILD_TAGS.items()}
     tags[names.KEY] = facts.key(iteration.number)
     tags[names.SWEEP_ID] = facts.sweep_id
+    tags[names.CHARTS] = charts_tag(iteration) or ""
     return {name: value for name, value in tags.items() if value}
+
+
+def charts_tag(iteration: Iteration) -> str | None:
+    """Give the artifact that holds the charts of an iteration; None if it has none."""
+    has_charts = any(file.path.endswith(_CHARTS) for file in iteration.files)
+    return _CHARTS.removeprefix("/") if has_charts else None
 
 
 def child_params(iteration: Iteration) -> dict[str, str]:

@@ -78,6 +78,7 @@ def as_published(child: Child, iteration: Iteration) -> Child:
         run.status == mapping.child_status(iteration)
         and run.tags.get(names.STATE) == iteration.state.value
         and run.tags.get(names.ATTEMPT) == str(iteration.attempt)
+        and run.tags.get(names.CHARTS) == mapping.charts_tag(iteration)
         and (not iteration.state.is_finished or run.end_time_ms == iteration.ended_ms)
     )
     return Child(run=run, model=child.model, iteration=iteration if is_whole else None)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_automl_remote.agent.charts import save_charts
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.journal.file import read
 from mlflow_automl_remote.journal.replay import SweepState, replay
@@ -100,7 +101,8 @@ def test_a_sweep_is_recorded_whole(make: Callable[..., Workspace]) -> None:
         assert 0 <= iteration.standard_error < 0.1
         assert len(iteration.hyperparameters) > 2
         assert iteration.model_path == f"iterations/{iteration.number:03d}/model"
-        assert any(file.path.endswith("iteration.log") for file in iteration.files)
+        names = {Path(file.path).name for file in iteration.files}
+        assert {"iteration.log", "oof.npy", "charts.png", "charts.html", "charts.json"} <= names
     assert state.explanation is not None
     assert state.explanation.reason == ""
     assert state.explanation.iteration == state.best_iteration
@@ -108,6 +110,44 @@ def test_a_sweep_is_recorded_whole(make: Callable[..., Workspace]) -> None:
     assert [file.path for file in state.files] == ["sweep/agent.log"]
     for file in [*state.explanation.files, *state.files]:
         assert (workspace.path / "artifacts" / file.path).stat().st_size == file.size_bytes
+
+
+def test_models_and_charts_can_be_bounded_to_the_best(make: Callable[..., Workspace]) -> None:
+    """Others' models are not recorded, so never travel; an ensemble has them nevertheless."""
+    workspace = make(
+        iterations=6,
+        n_cross_validations=3,
+        models="best:1",
+        charts="best",
+        enable_voting_ensemble=True,
+        allowed_models=["KNN", "LogisticRegression", "DecisionTree"],
+    )
+    state = workspace.run()
+    assert state.status is SweepStatus.COMPLETED
+    assert state.best is not None
+    assert state.best.model_path is not None
+    with_charts = [
+        one.number
+        for one in state.iterations.values()
+        if any(file.path.endswith("charts/charts.html") for file in one.files)
+    ]
+    assert with_charts == [state.best_iteration]
+    scores = [state.iterations[number].score or 0.0 for number in state.finished]
+    for place, number in enumerate(state.finished):
+        was_best = all(score < scores[place] for score in scores[:place])
+        assert (state.iterations[number].model_path is not None) == was_best
+        listed = [file.path for file in state.iterations[number].files]
+        assert any("/model/" in path for path in listed) == was_best
+    ensemble = state.iterations[max(state.finished)]
+    assert (ensemble.model, ensemble.state) == ("VotingEnsemble", IterationState.COMPLETED)
+
+
+def test_charts_that_cannot_be_drawn_are_a_line_in_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The iteration goes on."""
+    save_charts(None, None, tmp_path, "x")  # type: ignore[arg-type]
+    assert "No charts were drawn" in capsys.readouterr().out
 
 
 def test_a_model_loads_and_predicts_the_users_labels(make: Callable[..., Workspace]) -> None:

@@ -16,9 +16,11 @@ from mlflow_automl_remote.automl.components.base import Estimator, Scalar
 from mlflow_automl_remote.automl.dataset import Dataset, FloatArray, Indices, Labels
 from mlflow_automl_remote.automl.ensemble.blends import LEARN, Blend, Predictions, Score
 from mlflow_automl_remote.automl.iteration import (
+    CHARTS_NAME,
     MODEL_NAME,
     IterationResult,
     LoadModel,
+    SaveCharts,
     SaveModel,
     refuse_undefined,
     score_on_test,
@@ -59,6 +61,7 @@ class EnsembleOrder:
         seed: Of everything random in it.
         save_model: Writes the fitted ensemble, or None.
         load_model: Reads the model of a member; None to save none.
+        save_charts: Draws the predictions, or None.
     """
 
     kind: str
@@ -69,6 +72,7 @@ class EnsembleOrder:
     seed: int
     save_model: SaveModel | None
     load_model: LoadModel | None
+    save_charts: SaveCharts | None = None
 
 
 def run_ensemble(order: EnsembleOrder) -> IterationResult:
@@ -110,6 +114,9 @@ def run_ensemble(order: EnsembleOrder) -> IterationResult:
     model = _model(order, blend, known.classes)
     if model is not None and order.save_model is not None:
         order.save_model(model, dataset, order.output_dir / MODEL_NAME)
+    if order.save_charts is not None:
+        found = predictions.held_out(dataset, splits, nested)
+        order.save_charts(dataset, found, order.output_dir / CHARTS_NAME, order.kind)
     return IterationResult(
         metrics=mean,
         fold_metrics=metrics.by_name(per_fold),
@@ -123,14 +130,12 @@ def run_ensemble(order: EnsembleOrder) -> IterationResult:
 
 
 def _known(order: EnsembleOrder, dataset: Dataset, splits: Splits) -> Predictions:
-    rows = np.concatenate([score for _, score in splits.folds])
-    y, weight = dataset.y, dataset.sample_weight
-    if splits.on_valid and dataset.y_valid is not None:
-        y, weight = dataset.y_valid, dataset.sample_weight_valid
+    values = np.stack([predictions.load(member.folder, splits) for member in order.members])
+    found = predictions.held_out(dataset, splits, values[0])
     return Predictions(
-        values=np.stack([predictions.load(member.folder, splits) for member in order.members]),
-        y=y[rows],
-        weight=None if weight is None else weight[rows],
+        values=values,
+        y=found.y,
+        weight=found.weight,
         classes=dataset.classes if dataset.task == "classification" else np.array([]),
     )
 
