@@ -60,8 +60,7 @@ class Sweep:
             rows, the dataset and `<output_dir>/model`.
         load_model: Picklable; reads such a model in the process of an ensemble. Without it
             ensembles are scored, but have no model.
-        save_charts: Picklable; called in the iteration's process with its held-out predictions and
-            `<output_dir>/charts`. It must not raise.
+        save_charts: The same with the held-out predictions; must not raise.
         history: What an earlier agent did: finished iterations are kept, others run again.
         find_output: Gives the folder of a finished iteration, if a callback moved it.
         spent_s: What has been used of the sweep's time before.
