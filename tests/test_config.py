@@ -143,7 +143,7 @@ def test_a_settings_file_that_cannot_be_read_says_why(
         ),
         ({"featurization": {"a": "zip"}}, "kinds number, boolean, category, date, text, drop"),
         ({"featurization": "{a"}, "a JSON object"),
-        ({"positive_label": 1}, "has no meaning here: metrics are means over the classes"),
+        ({"lag_length": 1}, "has no meaning here: forecasting is not offered"),
     ],
 )
 def test_settings_about_the_data_name_one_source(
@@ -224,6 +224,8 @@ def test_an_override_wins_over_a_file_that_has_the_name_of_earlier(tmp_path: Pat
         ({"enable_tf": True}, "The 'enable_tf' setting has no meaning here: no TensorFlow"),
         ({"exit_score": 1, "experiment_exit_score": 2}, "is given twice, also as"),
         ({"max_time_sec": "soon"}, "'max_time_sec' setting must be a number. Got 'soon'"),
+        ({"primary_metric": "AUC_binary"}, "needs 'positive_label', the class that it is about"),
+        ({"task": "regression", "positive_label": 1}, "'positive_label' is for classification"),
         ({"y_min": 0}, "'y_min' and 'y_max' are for regression"),
         ({"task": "regression", "y_min": 3, "y_max": 2}, "'y_min' must be below 'y_max'"),
         ({"cv_splits_indices": [[[0], [1]]], "validation_size": 0.5}, "cannot both be set"),

@@ -16,6 +16,7 @@ from mlflow_automl_remote.automl.data import Checked
 from mlflow_automl_remote.automl.dataset import ColumnSchema
 from mlflow_automl_remote.automl.guardrails import Finding
 from mlflow_automl_remote.automl.tables import load_training_data
+from mlflow_automl_remote.automl.targets import position_of
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.errors import DataError
 
@@ -83,13 +84,16 @@ def load_data(config: AutoMLConfig, project: Path) -> Checked:
     else:
         raw = load_data_script(project / config.data_script)
     splits_at_random = config.validation_size is not None or config.cv_splits_indices is not None
-    return data.check_all(
+    checked = data.check_all(
         raw,
         config.task,
         n_folds=FEWEST_ROWS if splits_at_random else config.n_cross_validations or FEWEST_ROWS,
         featurization=config.featurization,
         exclude_nan_labels=config.exclude_nan_labels,
     )
+    if config.positive_label is not None:
+        position_of(config.positive_label, checked.dataset.classes)
+    return checked
 
 
 def summarize(checked: Checked) -> DataSummary:

@@ -43,10 +43,12 @@ class Scoring:
     Attributes:
         y_min: Lower end of the range that normalizes errors; None for that of the data.
         y_max: Upper end of it.
+        positive: Position of the positive one of two classes; None if neither is.
     """
 
     y_min: float | None = None
     y_max: float | None = None
+    positive: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -181,11 +183,9 @@ def score(
     scoring: Scoring | None = None,
 ) -> dict[str, float]:
     """Give all metrics of predictions for some rows of a dataset."""
-    if dataset.task == "classification":
-        return metrics.score_classification(
-            y_true, predicted, classes=dataset.classes, sample_weight=weight
-        )
     scoring = scoring or Scoring()
+    if dataset.task == "classification":
+        return _score_classes(dataset.classes, y_true, predicted, weight, scoring.positive)
     y = cast("FloatArray", dataset.y)
     return metrics.score_regression(
         cast("FloatArray", y_true),
@@ -193,6 +193,21 @@ def score(
         y_min=float(y.min()) if scoring.y_min is None else scoring.y_min,
         y_max=float(y.max()) if scoring.y_max is None else scoring.y_max,
         sample_weight=weight,
+    )
+
+
+def _score_classes(
+    classes: Labels,
+    y_true: Labels,
+    predicted: FloatArray,
+    weight: FloatArray | None,
+    positive: int | None,
+) -> dict[str, float]:
+    scored = metrics.score_classification(y_true, predicted, classes=classes, sample_weight=weight)
+    if positive is None:
+        return scored
+    return scored | metrics.score_binary(
+        y_true, predicted, classes=classes, positive=positive, sample_weight=weight
     )
 
 

@@ -22,6 +22,7 @@ from mlflow_automl_remote.automl.pipelines import PipelineSpec
 from mlflow_automl_remote.automl.predictions import HeldOut, held_out
 from mlflow_automl_remote.automl.sample import splits_of
 from mlflow_automl_remote.automl.splits import Splits
+from mlflow_automl_remote.automl.targets import position_of
 from mlflow_automl_remote.config import AutoMLConfig
 
 MODEL_NAME: Final = "model"
@@ -109,7 +110,7 @@ def run_iteration(order: IterationOrder) -> IterationResult:
         pipeline,
         dataset,
         splits,
-        scoring=scoring_of(order.config),
+        scoring=scoring_of(order.config, dataset),
         early_stopping=stopping,
         seed=order.seed,
     )
@@ -148,9 +149,12 @@ def refuse_undefined(metrics: Mapping[str, float], primary_metric: str) -> None:
         )
 
 
-def scoring_of(config: AutoMLConfig) -> Scoring:
+def scoring_of(config: AutoMLConfig, dataset: Dataset) -> Scoring:
     """Give what the settings say about metrics."""
-    return Scoring(y_min=config.y_min, y_max=config.y_max)
+    positive = None
+    if config.positive_label is not None:
+        positive = position_of(config.positive_label, dataset.classes)
+    return Scoring(y_min=config.y_min, y_max=config.y_max, positive=positive)
 
 
 def score_on_test(
@@ -165,5 +169,5 @@ def score_on_test(
         dataset.y[splits.test],
         evaluation.predict(fitted, take_rows(dataset.features(), splits.test), dataset),
         None if weight is None else weight[splits.test],
-        scoring_of(config),
+        scoring_of(config, dataset),
     )

@@ -94,6 +94,7 @@ class Sweep:
         self._save_charts = save_charts
         self._history = tuple(history)
         self._find_output = find_output or (lambda number: output_root / str(number))
+        begun = time.monotonic()
         dataset = data.open_dataset(data_dir)
         splits = make_splits(dataset, config)
         self._order_config = config
@@ -115,7 +116,7 @@ class Sweep:
         self._budget = Budget(
             total_s=config.experiment_timeout_s,
             iteration_s=config.iteration_timeout_s,
-            spent_s=spent_s,
+            spent_s=spent_s + time.monotonic() - begun,
             n_ensembles=len(self.plan.ensembles),
             is_shared=config.auto_blacklist and config.allowed_models is None,
         )

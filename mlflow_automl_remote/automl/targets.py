@@ -109,6 +109,47 @@ def check_weights(value: object, n_rows: int, key: str = "sample_weight") -> Flo
     return weights
 
 
+def position_of(label: str, classes: Labels) -> int:
+    """Give the position of the positive one of two classes.
+
+    Args:
+        label: As text; `1` also stands for 1.0, and `true` for True.
+        classes: Sorted labels.
+
+    Raises:
+        DataError: There are more classes than two, or none is called so.
+    """
+    if len(classes) != 2:
+        raise DataError(
+            f"positive_label ('{label}') needs two classes. y has {len(classes)}; remove the "
+            "setting."
+        )
+    names = [_name(each) for each in classes.tolist()]
+    wanted = label
+    if classes.dtype.kind == "b":
+        wanted = label.capitalize()
+    elif classes.dtype.kind != "U":
+        wanted = _name(_as_number(label))
+    if wanted not in names:
+        raise DataError(
+            f"positive_label must be one of the classes of y, {names[0]} or {names[1]}. "
+            f"Got '{label}' instead."
+        )
+    return names.index(wanted)
+
+
+def _name(label: object) -> str:
+    """Give a label as text, the same for 1 and 1.0."""
+    return f"{label:g}" if isinstance(label, float) else str(label)
+
+
+def _as_number(label: str) -> object:
+    try:
+        return float(label)
+    except ValueError:
+        return label
+
+
 def _check_labels(y: NDArray[Any], n_folds: int) -> Labels:
     y = _as_labels(y)
     if y.dtype.kind == "f":

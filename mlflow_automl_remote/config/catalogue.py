@@ -29,6 +29,14 @@ CLASSIFICATION_METRICS: Final = (
     "recall_score_weighted",
     "weighted_accuracy",
 )
+BINARY_METRICS: Final = (
+    "AUC_binary",
+    "average_precision_score_binary",
+    "f1_score_binary",
+    "precision_score_binary",
+    "recall_score_binary",
+)
+"""Of the class that `positive_label` names alone; recorded only where it is set."""
 REGRESSION_METRICS: Final = (
     "explained_variance",
     "mean_absolute_error",

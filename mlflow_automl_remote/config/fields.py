@@ -84,6 +84,14 @@ class Fields(BaseModel):
             "Default: accuracy, or normalized_root_mean_squared_error."
         ),
     )
+    positive_label: str | None = Field(
+        default=None,
+        description=(
+            "Of two classes the positive one. AUC, average precision, F1, precision and recall of "
+            "it alone are then recorded too, as AUC_binary and so on, and can be the "
+            "primary_metric. Default: none."
+        ),
+    )
     n_cross_validations: int | None = Field(
         default=None,
         ge=2,

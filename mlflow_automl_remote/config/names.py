@@ -74,7 +74,6 @@ WITHOUT_MEANING: Final[Mapping[str, str]] = {
     "lag_length": "forecasting is not offered",
     "name": "the experiment is named with --experiment-name",
     "num_classes": "classes are counted in the data",
-    "positive_label": "metrics are means over the classes, so none of them depends on it",
     "path": "the project folder is named with --project",
     "run_configuration": "the backend config says where a sweep runs",
     "save_mlflow": "models are always saved in MLflow's format",

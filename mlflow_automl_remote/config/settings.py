@@ -13,6 +13,7 @@ from pydantic import ValidationError, field_validator, model_validator
 
 from mlflow_automl_remote.config import durations, names
 from mlflow_automl_remote.config.catalogue import (
+    BINARY_METRICS,
     DEFAULT_METRIC,
     LOWER_IS_BETTER,
     METRICS,
@@ -57,6 +58,12 @@ class AutoMLConfig(Fields, DataFields):
         read = durations.minutes(value) if isinstance(value, str) else None
         return value if read is None else read
 
+    @field_validator("positive_label", mode="before")
+    @classmethod
+    def _is_text(cls, value: object) -> object:
+        """Accept the label itself: a number, or true."""
+        return str(value) if isinstance(value, bool | int | float) else value
+
     @field_validator("verbosity", mode="before")
     @classmethod
     def _read_level(cls, value: object) -> object:
@@ -80,8 +87,23 @@ class AutoMLConfig(Fields, DataFields):
         return value
 
     @model_validator(mode="after")
+    def _positive_label_fits(self) -> Self:
+        if self.positive_label is not None and self.task == "regression":
+            raise ConfigurationError(
+                "'positive_label' is for classification: numbers have no classes. Remove it."
+            )
+        if self.positive_label is None and self.primary_metric in BINARY_METRICS:
+            raise ConfigurationError(
+                f"'{self.primary_metric}' as 'primary_metric' needs 'positive_label', the class "
+                "that it is about. Set it."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _names_fit_the_task(self) -> Self:
         metrics = METRICS[self.task]
+        if self.positive_label is not None:
+            metrics = (*metrics, *BINARY_METRICS)
         if not self.primary_metric:
             object.__setattr__(self, "primary_metric", DEFAULT_METRIC[self.task])
         if self.primary_metric not in metrics:

@@ -240,3 +240,37 @@ def test_the_standard_error_of_a_mean_over_folds() -> None:
     """One fold says nothing of it."""
     assert metrics.standard_error([1.0, 2.0, 3.0]) == pytest.approx(1 / math.sqrt(3))
     assert math.isnan(metrics.standard_error([1.0]))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.booleans(), st.integers(0, 1))
+@settings(max_examples=60, deadline=None)
+def test_the_metrics_of_a_positive_label_are_those_of_scikit_learn(
+    seed: int, n_rows: int, weighted: bool, positive: int
+) -> None:
+    """With ties, with weights, and where a class has no row."""
+    rng = np.random.default_rng(seed)
+    classes = np.array(["no", "yes"])
+    y = classes[rng.integers(0, 2, n_rows)]
+    share = rng.integers(0, 6, n_rows) / 5
+    probabilities = np.column_stack([1 - share, share])
+    weight = rng.integers(1, 4, n_rows).astype(float) if weighted else None
+    found = metrics.score_binary(
+        y, probabilities, classes=classes, positive=positive, sample_weight=weight
+    )
+    is_true = y == classes[positive]
+    said = probabilities.argmax(axis=1) == positive
+    more = {"sample_weight": weight}
+    for name, function in (
+        ("precision", sk.precision_score),
+        ("recall", sk.recall_score),
+        ("f1", sk.f1_score),
+    ):
+        expected = function(is_true, said, zero_division=0, **more)
+        assert found[f"{name}_score_binary"] == pytest.approx(expected)
+    if is_true.any() and not is_true.all():
+        scores = probabilities[:, positive]
+        assert found["AUC_binary"] == pytest.approx(sk.roc_auc_score(is_true, scores, **more))
+        expected = sk.average_precision_score(is_true, scores, **more)
+        assert found["average_precision_score_binary"] == pytest.approx(expected)
+    else:
+        assert math.isnan(found["AUC_binary"])

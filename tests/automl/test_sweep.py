@@ -177,19 +177,6 @@ def test_a_regression_sweep_finds_the_lowest_error(executor: Executor, tmp_path:
     assert X.columns.tolist() == fitted.feature_names_in_.tolist()
 
 
-def test_one_at_a_time_the_same_seed_gives_the_same_sweep(
-    executor: Executor, digits: Path, tmp_path: Path
-) -> None:
-    """Pipelines and scores are equal, in the portfolio and after it."""
-    config = _config(iterations=8, allowed_models=("KNN", "DecisionTree", "RandomForest"))
-    first, again = (
-        Sweep(config, digits, tmp_path / name, executor=executor).run() for name in "ab"
-    )
-    assert [each.proposal for each in first.outcomes] == [each.proposal for each in again.outcomes]
-    assert [each.metrics for each in first.outcomes] == [each.metrics for each in again.outcomes]
-    assert {"portfolio", "optuna"} == {each.proposal.proposed_by for each in first.outcomes}
-
-
 def test_seeds_of_iterations_differ_and_fit_every_library() -> None:
     """They are signed 32-bit numbers, not negative."""
     seeds = {iteration_seed(seed, number) for seed in (0, 2**32 - 1) for number in range(100)}

@@ -12,18 +12,23 @@ from pathlib import Path
 
 import cloudpickle
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.datasets import load_digits
 
 from mlflow_automl_remote.automl import data
-from mlflow_automl_remote.automl.components.base import Estimator
+from mlflow_automl_remote.automl.components.base import FEWEST_TO_STOP_EARLY, Estimator
 from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.executor import Executor, available_cores
 from mlflow_automl_remote.automl.outcome import Outcome
+from mlflow_automl_remote.automl.plan import LAG
 from mlflow_automl_remote.automl.proposals import PastIteration
+from mlflow_automl_remote.automl.splits import SUBSAMPLE_ROWS
+from mlflow_automl_remote.automl.stopping import LANDMARKS
 from mlflow_automl_remote.automl.sweep import Sweep
 from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.config.catalogue import BINARY_METRICS
 from mlflow_automl_remote.states import IterationState
 
 # The functions below travel by value: test modules cannot be imported by name elsewhere.
@@ -98,7 +103,7 @@ def test_each_way_to_go_wrong_is_its_own_state_and_harms_no_neighbour(
         _config(
             iterations=6,
             mem_in_mb=500,
-            iteration_timeout_minutes="8s",
+            iteration_timeout_minutes="5s",
             max_concurrent_iterations=2,
         ),
         digits,
@@ -118,22 +123,26 @@ def test_each_way_to_go_wrong_is_its_own_state_and_harms_no_neighbour(
     assert "SIGSEGV" in ended[1].reason
     assert "exit code 7" in ended[2].reason
     assert "memory limit of 500 MB (mem_in_mb)" in ended[3].reason
-    assert "time limit of 8 s" in ended[4].reason
+    assert "time limit of 5 s" in ended[4].reason
 
 
 @pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
 def test_the_same_seed_gives_the_same_scores_whatever_the_concurrency(
-    executor: Executor, digits: Path, tmp_path: Path
+    executor: Executor, tmp_path: Path
 ) -> None:
-    """In the portfolio, in the search after it, and in the ensembles."""
+    """In the portfolio, in the search after it (which knows scores by now), and in ensembles."""
+    X = np.random.default_rng(0).normal(size=(120, 4))
+    raw = {"X": X, "y": (X[:, 0] * X[:, 1] + X[:, 2] > 0).astype(int)}
+    data.save(data.check(raw, "classification"), tmp_path / "data")
     one, two = (
         Sweep(
             _config(
-                iterations=26,
+                iterations=LAG + 6,
+                n_cross_validations=2,
                 max_concurrent_iterations=n,
-                allowed_models=("DecisionTree", "ExtremeRandomTrees", "LightGBM", "SGD"),
+                allowed_models=("DecisionTree", "LightGBM", "SGD"),
             ),
-            digits,
+            tmp_path / "data",
             tmp_path / str(n),
             executor=executor,
         ).run()
@@ -229,28 +238,31 @@ def test_the_time_of_the_sweep_ends_it_and_kills_what_runs(
     assert "experiment_timeout_minutes" in result.ended_by
 
 
-@pytest.mark.parametrize("more", [{}, {"validation_size": 0.3, "n_cross_validations": 2}])
-def test_random_labels_score_at_chance_on_every_path(
-    executor: Executor, tmp_path: Path, more: dict[str, object]
-) -> None:
-    """Early stopping, weights and ensembles included; only the best of many may be lucky."""
+def test_random_labels_score_at_chance_on_every_path(executor: Executor, tmp_path: Path) -> None:
+    """Early stopping, weights, mean targets, text, ensembles: no label finds its way through."""
     rng = np.random.default_rng(0)
-    raw = {
-        "X": rng.normal(size=(6_000, 5)),
-        "y": rng.integers(0, 2, 6_000),
-        "sample_weight": rng.random(6_000),
-    }
+    n_rows = 2 * FEWEST_TO_STOP_EARLY + 200
+    words = np.array([f"word{number}" for number in range(60)])
+    table = pd.DataFrame(
+        {
+            "number": rng.normal(size=n_rows),
+            "few": rng.choice(["a", "b", "c"], n_rows),
+            "many": [f"id{number}" for number in rng.integers(0, 900, n_rows)],
+            "said": [" ".join(each) for each in rng.choice(words, (n_rows, 5))],
+        }
+    )
+    raw = {"X": table, "y": rng.integers(0, 2, n_rows), "sample_weight": rng.random(n_rows)}
     data.save(data.check(raw, "classification"), tmp_path / "data")
-    models = ("CatBoost", "HistGradientBoosting", "LightGBM", "LogisticRegression", "XGBoost")
     config = _config(
-        iterations=8,
-        allowed_models=models,
+        iterations=7,
+        allowed_models=("CatBoost", "HistGradientBoosting", "LightGBM", "XGBoost", "SGD"),
         n_cross_validations=2,
+        max_concurrent_iterations=None,
         enable_voting_ensemble=True,
         enable_stack_ensemble=True,
-        **{name: value for name, value in more.items() if name == "validation_size"},
     )
     result = Sweep(config, tmp_path / "data", tmp_path / "out", executor=executor).run()
+    assert len(result.outcomes) == 7
     for outcome in result.outcomes:
         assert outcome.state is IterationState.COMPLETED, outcome.traceback_text
         assert 0.45 < outcome.metrics["AUC_weighted"] < 0.55
@@ -259,9 +271,7 @@ def test_random_labels_score_at_chance_on_every_path(
 def test_a_table_and_a_sparse_matrix_are_swept_like_numbers(
     executor: Executor, tmp_path: Path
 ) -> None:
-    """All models that take them, with text, categories and gaps in the table."""
-    import pandas as pd
-
+    """Whatever model takes them; which ones that are is the components' own test."""
     rng = np.random.default_rng(0)
     y = np.arange(240) % 2
     table = pd.DataFrame(
@@ -274,7 +284,12 @@ def test_a_table_and_a_sparse_matrix_are_swept_like_numbers(
     for name, X in (("table", table), ("sparse", matrix)):
         data.save(data.check({"X": X, "y": y}, "classification"), tmp_path / name)
         result = Sweep(
-            _config(iterations=24, n_cross_validations=2, allowed_models=None),
+            _config(
+                iterations=6,
+                n_cross_validations=2,
+                allowed_models=None,
+                max_concurrent_iterations=None,
+            ),
             tmp_path / name,
             tmp_path / f"{name}-out",
             executor=executor,
@@ -283,3 +298,90 @@ def test_a_table_and_a_sparse_matrix_are_swept_like_numbers(
             assert outcome.state is IterationState.COMPLETED, (
                 f"{name} {outcome.proposal.label}: {outcome.traceback_text or outcome.reason}"
             )
+
+
+def test_a_search_without_progress_ends_and_its_ensembles_still_come(
+    executor: Executor, tmp_path: Path
+) -> None:
+    """Every pipeline is right from the first one on, so that nothing can get better."""
+    y = np.arange(40) % 2
+    data.save(data.check({"X": y.reshape(-1, 1) * 1.0, "y": y}, "classification"), tmp_path / "d")
+    config = _config(
+        iterations=60,
+        n_cross_validations=2,
+        allowed_models=("DecisionTree", "LogisticRegression"),
+        max_concurrent_iterations=None,
+        enable_early_stopping=True,
+        early_stopping_n_iters=2,
+        enable_voting_ensemble=True,
+    )
+    result = Sweep(config, tmp_path / "d", tmp_path / "out", executor=executor).run()
+    assert "No progress for" in result.ended_by
+    n_pipelines = sum(not each.proposal.is_ensemble for each in result.outcomes)
+    assert LANDMARKS + 2 <= n_pipelines < LANDMARKS + 2 + config.iterations // 4
+    assert result.outcomes[-1].proposal.is_ensemble
+
+
+def test_a_sweep_over_many_rows_learns_from_a_sample_that_is_kept_once(
+    executor: Executor, tmp_path: Path
+) -> None:
+    """Models, predictions and ensembles are of the sample; errors of the range of all rows."""
+    n_rows = SUBSAMPLE_ROWS + 10_000
+    x = np.linspace(0, 1, n_rows).reshape(-1, 1)
+    data.save(data.check({"X": x, "y": 100 * x[:, 0]}, "regression"), tmp_path / "data")
+    config = AutoMLConfig.parse(
+        {
+            "task": "regression",
+            "iterations": 3,
+            "allowed_models": ("DecisionTree", "ElasticNet"),
+            "enable_subsampling": True,
+            "enable_voting_ensemble": True,
+            "test_size": 0.1,
+        }
+    )
+    sweep = Sweep(
+        config,
+        tmp_path / "data",
+        tmp_path / "out",
+        executor=executor,
+        save_model=save_pickle,
+        load_model=load_pickle,
+    )
+    result = sweep.run()
+    assert abs(sweep.plan.n_learn_rows - SUBSAMPLE_ROWS) <= 1
+    assert "of a sample of 50,000 of 54,000 rows" in sweep.plan.validation
+    for outcome in result.outcomes:
+        assert outcome.state is IterationState.COMPLETED, outcome.traceback_text
+        assert outcome.test_metrics["r2_score"] > 0.9
+        error = outcome.metrics["root_mean_squared_error"]
+        assert outcome.metrics["normalized_root_mean_squared_error"] == pytest.approx(error / 100)
+        assert len(np.load(outcome.output_dir / "oof.npy")) < n_rows
+
+
+def test_the_positive_label_has_metrics_of_its_own_and_can_be_optimised(
+    executor: Executor, tmp_path: Path
+) -> None:
+    """Ensembles too; the other class has other ones."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 1))
+    y = np.where(x[:, 0] + rng.normal(size=120) > 0.8, "yes", "no")
+    data.save(data.check({"X": x, "y": y}, "classification"), tmp_path / "data")
+    found = {}
+    for label in ("yes", "no"):
+        config = _config(
+            iterations=3,
+            n_cross_validations=2,
+            allowed_models=("DecisionTree", "LogisticRegression"),
+            enable_voting_ensemble=True,
+            positive_label=label,
+            primary_metric="recall_score_binary",
+        )
+        result = Sweep(config, tmp_path / "data", tmp_path / label, executor=executor).run()
+        assert all(set(BINARY_METRICS) < set(each.metrics) for each in result.outcomes)
+        assert result.best_score == max(
+            each.metrics["recall_score_binary"] for each in result.outcomes
+        )
+        found[label] = result.outcomes[0].metrics
+    assert found["yes"]["recall_score_binary"] != found["no"]["recall_score_binary"]
+    both = (found["yes"]["recall_score_binary"] + found["no"]["recall_score_binary"]) / 2
+    assert found["yes"]["balanced_accuracy"] == pytest.approx(both)

@@ -102,7 +102,7 @@ def run_ensemble(order: EnsembleOrder) -> IterationResult:
             known.y[fold_of == fold],
             nested[fold_of == fold],
             None if known.weight is None else known.weight[fold_of == fold],
-            scoring_of(order.config),
+            scoring_of(order.config, dataset),
         )
         for fold in range(splits.n_folds)
     ]
@@ -143,10 +143,10 @@ def _known(order: EnsembleOrder, dataset: Dataset, splits: Splits) -> Prediction
 def _score_of(config: AutoMLConfig, dataset: Dataset) -> Score:
     """Give the primary metric as a function, higher is better."""
     sign = 1.0 if config.greater_is_better else -1.0
-    classes = dataset.classes
+    classes, scoring = dataset.classes, scoring_of(config, dataset)
 
     def score(y: Labels, predicted: FloatArray, weight: FloatArray | None) -> float:
-        if dataset.task == "classification":
+        if dataset.task == "classification" and scoring.positive is None:
             scored = metrics.score_classification(
                 y,
                 predicted,
@@ -155,7 +155,7 @@ def _score_of(config: AutoMLConfig, dataset: Dataset) -> Score:
                 only=config.primary_metric,
             )
         else:
-            scored = evaluation.score(dataset, y, predicted, weight, scoring_of(config))
+            scored = evaluation.score(dataset, y, predicted, weight, scoring)
         return sign * scored[config.primary_metric]
 
     return score

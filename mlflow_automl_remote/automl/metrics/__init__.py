@@ -4,6 +4,7 @@ Names and meaning are Azure AutoML's; the definitions are scikit-learn's where i
 that is undefined for a fold is NaN, never an exception and never a warning.
 """
 
+from mlflow_automl_remote.automl.metrics.binary import score_binary
 from mlflow_automl_remote.automl.metrics.classification import score_classification
 from mlflow_automl_remote.automl.metrics.folds import by_name, mean_over_folds, standard_error
 from mlflow_automl_remote.automl.metrics.regression import score_regression
@@ -11,6 +12,7 @@ from mlflow_automl_remote.automl.metrics.regression import score_regression
 __all__ = [
     "by_name",
     "mean_over_folds",
+    "score_binary",
     "score_classification",
     "score_regression",
     "standard_error",

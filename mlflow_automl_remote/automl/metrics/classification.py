@@ -88,14 +88,13 @@ def _curves(
 ) -> tuple[FloatArray, FloatArray]:
     """Give area under the ROC curve and average precision, each of shape (n_columns,)."""
     pairs = [
-        _curve(indicator[:, column], scores[:, column], weight)
-        for column in range(scores.shape[1])
+        curve(indicator[:, column], scores[:, column], weight) for column in range(scores.shape[1])
     ]
     areas, precisions = zip(*pairs, strict=True)
     return np.array(areas), np.array(precisions)
 
 
-def _curve(positive: Indicator, scores: FloatArray, weight: FloatArray) -> tuple[float, float]:
+def curve(positive: Indicator, scores: FloatArray, weight: FloatArray) -> tuple[float, float]:
     """Give both numbers for one column; NaN where a kind of row that they need does not exist."""
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(np.where(positive[order], weight[order], 0.0))
