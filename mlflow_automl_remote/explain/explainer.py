@@ -8,49 +8,44 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from mlflow_automl_remote.config import Task
 from mlflow_automl_remote.errors import DataError
-from mlflow_automl_remote.explain.explanation import Explanation, Floats
-from mlflow_automl_remote.explain.outputs import (
-    Attributed,
-    Method,
-    Steps,
-    describe,
-    take_apart,
-    whole_output,
-)
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
+from mlflow_automl_remote.explain.chains import Chain, chain_of, describe, front_of
+from mlflow_automl_remote.explain.explanation import Explanation
+from mlflow_automl_remote.explain.outputs import Attributed, Method
+from mlflow_automl_remote.explain.shown import shown
+from mlflow_automl_remote.explain.tables import Ints, Table, as_table, take
 
 Progress = Callable[[int, int], None]
 Clock = Callable[[], float]
+Features = Literal["raw", "engineered"]
 
 TOLERANCE: Final = 1e-3
 """How far values and base may be from the output, relative to the output where that is over 1."""
-
+MAX_VALUES: Final = 20_000_000
+"""Values of one explanation, 160 MB; of wider data fewer rows are explained."""
 MIN_ELAPSED_S: Final = 1e-6
 
 _log = logging.getLogger(__name__)
 
 
 def explain(  # noqa: PLR0913 - the one door of this room; all but three are named
-    pipeline: Pipeline,
-    background: ArrayLike,
-    X: ArrayLike,
+    pipeline: Any,
+    background: Any,
+    X: Any,
     *,
     feature_names: Sequence[str],
     class_names: Sequence[str] | None,
     task: Task,
     seed: int,
     budget_s: float,
+    features: Features = "raw",
     on_progress: Progress | None = None,
     clock: Clock = time.monotonic,
 ) -> Explanation:
@@ -60,28 +55,38 @@ def explain(  # noqa: PLR0913 - the one door of this room; all but three are nam
     are returned, at least one; the budget is looked at between groups of rows.
 
     Args:
-        pipeline: A fitted pipeline; its last step is the model.
-        background: Rows that stand for "not knowing a column", (m, d).
-        X: Rows to explain, (n, d).
+        pipeline: A fitted pipeline or ensemble of pipelines.
+        background: Rows that stand for "not knowing a column", (m, d): an array, a sparse matrix
+            or a table, as the pipeline takes them.
+        X: Rows to explain, (n, d), in the same form.
         feature_names: Names of the d columns.
         class_names: Names of the classes in the order of `pipeline.classes_`; None for regression.
         task: Classification or regression.
         seed: Of the row order and of the sampling.
         budget_s: Time for everything.
+        features: `raw` for the columns of X; `engineered` for what preprocessing and scaling make
+            of them, such as each category of a column.
         on_progress: Called with (rows done, rows in all) after each group of rows. It starts anew
             in the rare case that a cheap method does not fit the model after all.
         clock: Seconds that only grow.
 
     Raises:
-        DataError: Shapes and names do not fit each other, or there are no rows.
+        DataError: Shapes and names do not fit each other, there are no rows, or the model cannot
+            be explained.
     """
+    from mlflow_automl_remote.explain.methods import Game, methods
+
     watch = _Stopwatch(clock=clock, began_s=clock(), budget_s=budget_s)
     problem = _checked(pipeline, background, X, feature_names, class_names, task)
+    if features == "engineered":
+        problem = _behind_the_front(problem)
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(problem.X))
-    shuffled = problem.background[rng.permutation(len(problem.background))]
-    for method in _methods(problem, shuffled, seed, budget_s):
-        parts = _explained(problem.X[order], order, method, watch, on_progress)
+    order = rng.permutation(problem.X.shape[0])
+    shuffled = take(problem.background, rng.permutation(problem.background.shape[0]))
+    game = Game(chain=problem.chain, X=problem.X, background=shuffled, seed=seed)
+    fits = max(1, MAX_VALUES // (len(problem.feature_names) * problem.chain.n_outputs))
+    for method in methods(game):
+        parts = _explained(problem.X, order[:fits], method, watch, on_progress)
         if parts:
             return _gathered(problem, method, parts, order, seed=seed, elapsed_s=watch.elapsed_s())
         _log.debug("%s values do not add up for this model; asking it instead", method.name)
@@ -113,44 +118,66 @@ class _Stopwatch:
 class _Problem:
     """What is to be explained, checked."""
 
-    steps: Steps
-    background: Floats
-    X: Floats
+    chain: Chain
+    pipeline: str
+    background: Table
+    X: Table
     feature_names: tuple[str, ...]
     class_names: tuple[str, ...] | None
 
 
 def _checked(
-    pipeline: Pipeline,
-    background: ArrayLike,
-    X: ArrayLike,
+    pipeline: Any,
+    background: Any,
+    X: Any,
     feature_names: Sequence[str],
     class_names: Sequence[str] | None,
     task: Task,
 ) -> _Problem:
-    steps = take_apart(pipeline)
+    chain = chain_of(pipeline)
     problem = _Problem(
-        steps=steps,
-        background=np.asarray(background, dtype=np.float64),
-        X=np.asarray(X, dtype=np.float64),
+        chain=chain,
+        pipeline=describe(pipeline),
+        background=as_table(background, "background"),
+        X=as_table(X, "X"),
         feature_names=tuple(_text(name) for name in feature_names),
         class_names=None if class_names is None else tuple(_text(name) for name in class_names),
     )
     n_columns = len(problem.feature_names)
     for what, table in (("background", problem.background), ("X", problem.X)):
-        if table.ndim != 2 or table.shape[1] != n_columns or not table.size:
+        if table.shape[1] != n_columns:
             raise DataError(
-                f"'{what}' must have rows and one column per feature name ({n_columns}). "
+                f"'{what}' must have one column per feature name ({n_columns}). "
                 f"Got the shape {table.shape} instead."
             )
     n_names = len(problem.class_names or ("",))
-    if (task == "classification") != steps.is_classifier or n_names != steps.n_outputs:
+    if (task == "classification") != chain.is_classifier or n_names != chain.n_outputs:
         raise DataError(
             f"A {task} pipeline with {n_names} class names was expected. Got "
-            f"{describe(pipeline)} with {steps.n_outputs} outputs instead. Give one name per "
+            f"{problem.pipeline} with {chain.n_outputs} outputs instead. Give one name per "
             "class of 'pipeline.classes_', and None for regression."
         )
     return problem
+
+
+def _behind_the_front(problem: _Problem) -> _Problem:
+    """Take the rows to where columns are mixed, so that the columns there are explained."""
+    front = front_of(problem.chain, problem.X, problem.background)
+    if len(front.rest.steps) == len(problem.chain.steps):
+        raise DataError(
+            f"{problem.pipeline} makes no engineered features that can be told apart; explain its "
+            "raw columns."
+        )
+    rows = front.rows
+    raw = [problem.feature_names[int(at)] for at in front.player]
+    return _Problem(
+        chain=front.rest,
+        pipeline=problem.pipeline,
+        background=rows.restore(rows.background),
+        X=rows.restore(rows.X),
+        feature_names=front.names or tuple(raw),
+        class_names=problem.class_names,
+    )
 
 
 def _text(name: object) -> str:
@@ -159,8 +186,8 @@ def _text(name: object) -> str:
 
 
 def _explained(
-    X: Floats,
-    ids: NDArray[np.intp],
+    X: Table,
+    ids: Ints,
     method: Method,
     watch: _Stopwatch,
     on_progress: Progress | None,
@@ -168,44 +195,20 @@ def _explained(
     """Explain rows in groups until the budget ends; nothing where values do not add up."""
     parts: list[Attributed] = []
     n_done, n_next = 0, method.n_rows_at_once
-    while n_done < len(X) and n_next > 0:
-        group = slice(n_done, n_done + n_next)
-        part = method.attribute(X[group], ids[group])
-        if not _adds_up(method, part, X[group]):
+    while n_done < len(ids) and n_next > 0:
+        group = ids[n_done : n_done + n_next]
+        part = method.attribute(group)
+        if not _adds_up(method, part, take(X, group)):
             return []
         parts.append(part)
         n_done += len(part.values)
         if on_progress:
-            on_progress(n_done, len(X))
+            on_progress(n_done, len(ids))
         n_next = min(method.n_rows_at_once, watch.rows_that_fit(n_done))
     return parts
 
 
-def _methods(
-    problem: _Problem, background: Floats, seed: int, budget_s: float
-) -> Iterator[Method]:
-    """Give the methods that may fit the model, cheapest first; the last fits every model."""
-    from mlflow_automl_remote.explain.fast_svm import accelerated
-    from mlflow_automl_remote.explain.linear import linear_method
-    from mlflow_automl_remote.explain.sampled import sampled_method
-    from mlflow_automl_remote.explain.trees import tree_method
-
-    steps = problem.steps
-    linear = linear_method(steps, background)
-    if linear:
-        yield linear
-    try:
-        tree = tree_method(steps, background, n_rows=len(problem.X), budget_s=budget_s)
-    except Exception:  # noqa: BLE001 - shap reads other libraries' formats; the model can be asked
-        _log.debug("shap cannot read this %s", describe(steps.pipeline), exc_info=True)
-        tree = None
-    if tree:
-        yield tree
-    output, space = whole_output(accelerated(steps, background))
-    yield sampled_method(output, space, background, seed=seed)
-
-
-def _adds_up(method: Method, attributed: Attributed, X: Floats) -> bool:
+def _adds_up(method: Method, attributed: Attributed, X: Any) -> bool:
     output = method.output(X)
     distance = np.abs(attributed.values.sum(axis=1) + method.base_values - output)
     return bool(np.all(distance <= TOLERANCE * np.maximum(1, np.abs(output))))
@@ -215,7 +218,7 @@ def _gathered(
     problem: _Problem,
     method: Method,
     parts: list[Attributed],
-    order: NDArray[np.intp],
+    order: Ints,
     *,
     seed: int,
     elapsed_s: float,
@@ -226,20 +229,22 @@ def _gathered(
     values = values[ascending]
     squared = np.concatenate([part.squared_error for part in parts])
     rows = ids[ascending]
+    columns = shown(take(problem.X, rows))
     return Explanation(
-        values=values if problem.steps.is_classifier else values[:, :, 0],
+        values=values if problem.chain.is_classifier else values[:, :, 0],
         base_values=method.base_values,
-        data=problem.X[rows],
+        data=columns.data,
+        levels=columns.levels,
         rows=rows,
         feature_names=problem.feature_names,
         class_names=problem.class_names,
-        pipeline=describe(problem.steps.pipeline),
+        pipeline=problem.pipeline,
         explainer=method.name,
         output_space=method.output_space,
         n_background=method.n_background,
-        n_requested=len(problem.X),
+        n_requested=int(problem.X.shape[0]),
         seed=seed,
         elapsed_s=elapsed_s,
         standard_error=float(np.sqrt(squared.mean())),
-        complete=len(ids) == len(problem.X),
+        complete=len(ids) == problem.X.shape[0],
     )

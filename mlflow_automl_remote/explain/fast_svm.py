@@ -15,11 +15,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.pipeline import Pipeline
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC
 
+from mlflow_automl_remote.explain.chains import Chain, Front
 from mlflow_automl_remote.explain.explanation import Floats
-from mlflow_automl_remote.explain.outputs import Steps, whole_output
+from mlflow_automl_remote.explain.outputs import whole_output
 
 Floats32 = NDArray[np.float32]
 
@@ -28,35 +29,48 @@ CLOSE: Final = 1e-4
 """How far an answer may be from libsvm's, relative where it is over 1."""
 
 
-def accelerated(steps: Steps, X: Floats) -> Steps:
-    """Give the same pipeline with fast SVMs inside, or the pipeline itself.
+def accelerated(front: Front) -> Chain:
+    """Give what is behind a front with fast SVMs inside, or as it is.
 
-    Args:
-        steps: The pipeline; it is not changed.
-        X: Rows on which the answers must agree with libsvm's, (n, d).
+    The answers for the background rows must agree with libsvm's.
     """
-    model = _fast(steps.model)
+    chain = front.rest
+    model = _fast(chain.model)
     if model is None:
-        return steps
-    pipeline = Pipeline([*steps.pipeline.steps[:-1], (steps.pipeline.steps[-1][0], model)])
-    fast = dataclasses.replace(steps, pipeline=pipeline, model=model)
-    theirs, ours = whole_output(steps)[0](X), whole_output(fast)[0](X)
-    return fast if np.allclose(theirs, ours, rtol=CLOSE, atol=CLOSE) else steps
+        return chain
+    fast = dataclasses.replace(chain, model=model)
+    table = front.rows.restore(front.rows.background)
+    try:
+        theirs, ours = whole_output(chain)[0](table), whole_output(fast)[0](table)
+    except (TypeError, ValueError):  # a sparse matrix, which libsvm takes and we do not
+        return chain
+    return fast if np.allclose(theirs, ours, rtol=CLOSE, atol=CLOSE) else chain
 
 
-def _fast(model: object) -> SVC | CalibratedClassifierCV | None:
-    if isinstance(model, SVC) and model.kernel in _KERNELS and not hasattr(model, "predict_proba"):
-        return _fast_svc(model)
+def _fast(model: Any) -> Any:
+    """Give a copy of a model with fast SVMs; None where there is no kernel machine in it."""
+    if isinstance(model, SVC):
+        plain = model.kernel in _KERNELS and not hasattr(model, "predict_proba")
+        return _fast_svc(model) if plain else None
+    if isinstance(model, OneVsRestClassifier):
+        machines = [_fast(one) for one in model.estimators_]
+        return _copy(model, estimators_=machines) if all(machines) else None
     if not isinstance(model, CalibratedClassifierCV):
         return None
-    inner = [calibrated.estimator for calibrated in model.calibrated_classifiers_]
-    if not all(isinstance(svc, SVC) and svc.kernel in _KERNELS for svc in inner):
+    machines = [_fast(one.estimator) for one in model.calibrated_classifiers_]
+    if any(machine is None for machine in machines):
         return None
-    fast = copy.copy(model)
-    fast.calibrated_classifiers_ = [copy.copy(one) for one in model.calibrated_classifiers_]
-    for calibrated, svc in zip(fast.calibrated_classifiers_, inner, strict=True):
-        calibrated.estimator = _fast_svc(svc)
-    return fast
+    calibrated = [
+        _copy(one, estimator=machine)
+        for one, machine in zip(model.calibrated_classifiers_, machines, strict=True)
+    ]
+    return _copy(model, calibrated_classifiers_=calibrated)
+
+
+def _copy(model: Any, **changes: object) -> Any:
+    found = copy.copy(model)
+    vars(found).update(changes)
+    return found
 
 
 def _rbf(products: Floats32, X: Floats32, support: Floats32, svc: Any) -> Floats32:

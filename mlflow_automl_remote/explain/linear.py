@@ -5,73 +5,69 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mlflow_automl_remote.explain.chains import Chain, Front
 from mlflow_automl_remote.explain.explanation import Floats
-from mlflow_automl_remote.explain.outputs import (
-    Attributed,
-    Method,
-    Output,
-    Steps,
-    ask,
-    per_class,
-    whole_output,
-)
+from mlflow_automl_remote.explain.outputs import Answer, margin_output, whole_output
+from mlflow_automl_remote.explain.tables import Ints
 
 LINEAR_STEPS: Final = frozenset(("PCA", "TruncatedSVD"))
-ROWS_AT_ONCE: Final = 4096
 
 
-def linear_method(steps: Steps, background: Floats) -> Method | None:
-    """Explain a linear model behind scalers, PCA or SVD; None where this is not one.
-
-    The output is then linear in the raw columns, and the SHAP value of a column is its slope times
-    its distance from the background mean. Classifiers are explained in margin space.
-    """
-    if not _is_linear(steps):
-        return None
-    space_output, space = whole_output(steps)
-    output = _margin(steps) if steps.is_classifier else space_output
-    mean = background.mean(axis=0)
-    slopes = _slopes(output, mean, background.std(axis=0))
-
-    def attribute(X: Floats, ids: NDArray[np.intp]) -> Attributed:
-        values = (X - mean)[:, :, np.newaxis] * slopes
-        return Attributed(values=values, squared_error=np.zeros_like(values))
-
-    return Method(
-        name="linear",
-        output_space="margin" if steps.is_classifier else space,
-        output=output,
-        base_values=output(background).mean(axis=0),
-        n_background=len(background),
-        attribute=attribute,
-        n_rows_at_once=ROWS_AT_ONCE,
-    )
-
-
-def _is_linear(steps: Steps) -> bool:
-    model = steps.model
-    front = (type(step).__name__ for _, step in steps.pipeline.steps[:-1])
+def is_linear(front: Front) -> bool:
+    """Whether the output is linear in what comes next: a value, or margins."""
+    chain, model = front.rest, front.rest.model
     return (
-        type(model).__module__.startswith(("sklearn.linear_model", "sklearn.svm"))
+        front.rows.is_plain
+        and type(model).__module__.startswith(("sklearn.linear_model", "sklearn.svm"))
         and "coef_" in vars(model)
-        and (not steps.is_classifier or hasattr(model, "decision_function"))
-        and (steps.element_wise or all(name in LINEAR_STEPS for name in front))
+        and np.ndim(model.coef_) <= 2
+        and (not chain.is_classifier or hasattr(model, "decision_function"))
+        and all(type(step).__name__ in LINEAR_STEPS for step in chain.steps)
     )
 
 
-def _margin(steps: Steps) -> Output:
-    return lambda X: per_class(ask(steps.pipeline, "decision_function", X))
+def linear_output(chain: Chain) -> Answer:
+    """Give the output that is linear: margins of a classifier, the value of a regression."""
+    return margin_output(chain) if chain.is_classifier else whole_output(chain)[0]
 
 
-def _slopes(output: Output, mean: Floats, spread: Floats) -> Floats:
-    """Measure the slope of each raw column, (d, outputs).
+class LinearValues:
+    """A column's value is its slope times its distance from the background mean; see `Exact`.
 
-    Two points of a straight line give its slope exactly, whatever linear steps are in between; a
-    step of one spread keeps the rounding error small for columns of any scale.
+    Args:
+        front: The rows; what is behind must be linear.
+        n_players: Raw columns.
     """
-    step = np.where(spread > 0, spread, 1.0)
-    corners = output(mean + np.diag(step))
-    slopes: Floats = (corners - output(mean[np.newaxis])) / step[:, np.newaxis]
-    return slopes
+
+    def __init__(self, front: Front, n_players: int) -> None:
+        rows = front.rows
+        self._X = rows.X - rows.background.mean(axis=0)
+        self._slopes = _slopes(front)
+        self._order = np.argsort(front.player, kind="stable")
+        self._players, self._starts = np.unique(front.player[self._order], return_index=True)
+        self._n_players = n_players
+        output = linear_output(front.rest)
+        self.base_values: Floats = output(rows.restore(rows.background)).mean(axis=0)
+
+    def values(self, rows: Ints) -> Floats:
+        """Give (rows, players, outputs)."""
+        n_outputs = self._slopes.shape[1]
+        found = np.zeros((len(rows), self._n_players, n_outputs))
+        moved, slopes = self._X[np.ix_(rows, self._order)], self._slopes[self._order]
+        for output in range(n_outputs):
+            parts = moved * slopes[:, output]
+            found[:, self._players, output] = np.add.reduceat(parts, self._starts, axis=1)
+        return found
+
+
+def _slopes(front: Front) -> Floats:
+    """Give the slope of each column of the front, (p, outputs)."""
+    slopes = np.atleast_2d(np.asarray(front.rest.model.coef_, dtype=np.float64)).T
+    for step in reversed(front.rest.steps):
+        if getattr(step, "whiten", False):
+            slopes = slopes / np.sqrt(step.explained_variance_)[:, np.newaxis]
+        slopes = step.components_.T @ slopes
+    if front.rest.is_classifier and slopes.shape[1] == 1:
+        slopes = np.hstack([-slopes, slopes])
+    return slopes[front.rows.columns]

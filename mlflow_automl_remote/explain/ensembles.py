@@ -1,0 +1,127 @@
+"""Ensembles as weighted sums of their members' answers, where they are that.
+
+A soft vote is the weighted mean of its members' probabilities, so its SHAP values are the weighted
+mean of theirs. The margins of a stacked model whose last step is linear are a weighted sum of what
+its members answer, and so are its values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlflow_automl_remote.explain.chains import Chain, chain_of
+from mlflow_automl_remote.explain.explanation import Floats, OutputSpace
+from mlflow_automl_remote.explain.outputs import Answer, margin_output, whole_output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Member:
+    """A model in an ensemble.
+
+    Attributes:
+        chain: From the ensemble's rows on.
+        weights: What its outputs add to those of the ensemble, (its outputs, outputs).
+    """
+
+    chain: Chain
+    weights: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sum:
+    """An ensemble whose output is a weighted sum, but for a constant.
+
+    Attributes:
+        members: Those that count.
+        output: Raw rows to (rows, outputs), by the ensemble itself.
+        space: What it answers in.
+    """
+
+    members: tuple[Member, ...]
+    output: Answer
+    space: OutputSpace
+
+
+def as_sum(chain: Chain) -> Sum | None:
+    """Give the members of an ensemble; None where this is not one, or not a weighted sum."""
+    name = type(chain.model).__name__
+    if name in ("VotingClassifier", "VotingRegressor"):
+        return _of_vote(chain)
+    if name in ("StackingClassifier", "StackingRegressor"):
+        return _of_stack(chain)
+    return None
+
+
+def _of_vote(chain: Chain) -> Sum | None:
+    model = chain.model
+    if getattr(model, "voting", "soft") != "soft":
+        return None
+    weights = np.asarray(model.weights or np.ones(len(model.estimators_)), dtype=np.float64)
+    shares = weights / weights.sum()
+    members = [_member(chain, one) for one in model.estimators_]
+    if any(one.is_classifier and not one.has("predict_proba") for one in members):
+        return None
+    output, space = whole_output(chain)
+    return Sum(
+        members=tuple(
+            Member(chain=one, weights=share * np.eye(one.n_outputs))
+            for one, share in zip(members, shares, strict=True)
+            if share
+        ),
+        output=output,
+        space=space,
+    )
+
+
+def _of_stack(chain: Chain) -> Sum | None:
+    model = chain.model
+    methods = {"predict_proba"} if chain.is_classifier else {"predict"}
+    if set(model.stack_method_) != methods or model.passthrough:
+        return None
+    slopes = _final_slopes(model.final_estimator_)
+    if slopes is None:
+        return None
+    members, start = [], 0
+    for one in model.estimators_:
+        member = _member(chain, one)
+        n_outputs = member.n_outputs
+        n_fed = 1 if n_outputs == 2 else n_outputs
+        weights = np.zeros((n_outputs, slopes.shape[1]))
+        weights[n_outputs - n_fed :] = slopes[start : start + n_fed]
+        members.append(Member(chain=member, weights=weights))
+        start += n_fed
+    if start != len(slopes):
+        return None
+    is_margin = chain.is_classifier
+    return Sum(
+        members=tuple(members),
+        output=margin_output(chain) if is_margin else whole_output(chain)[0],
+        space="margin" if is_margin else "value",
+    )
+
+
+def _final_slopes(final: Any) -> Floats | None:
+    """Give the slopes of a linear model behind scalers, (what it is fed, outputs)."""
+    last = chain_of(final)
+    if "coef_" not in vars(last.model):
+        return None
+    slopes = np.atleast_2d(np.asarray(last.model.coef_, dtype=np.float64)).T
+    for step in reversed(last.steps):
+        if type(step).__name__ != "StandardScaler":
+            return None
+        if step.scale_ is not None:
+            slopes = slopes / step.scale_[:, np.newaxis]
+    if last.is_classifier and slopes.shape[1] == 1:
+        slopes = np.hstack([-slopes, slopes])
+    return slopes
+
+
+def _member(chain: Chain, model: Any) -> Chain:
+    """Give a member from the ensemble's rows on."""
+    inner = chain_of(model)
+    steps: Sequence[Any] = (*chain.steps, *inner.steps)
+    return Chain(steps=tuple(steps), model=inner.model)
