@@ -52,6 +52,7 @@ def _kind(field: Any) -> str:
         text = field.annotation.__name__
     words = re.sub(r"Literal\[([^\]]*)\]", lambda found: found[1].replace("'", "`"), text)
     words = words.replace(" | None", "")
+    words = re.sub(r"Union\[bool, (.*)\]", r"true, false, \1", words)
     names = {"int": "whole number", "float": "number", "str": "text", "bool": "true, false"}
     if "dict[" in words:
         words = "`auto`, `off`, or {column: kind}"

@@ -169,3 +169,21 @@ def resume(run_id: str) -> None:
         sweep = sweep_run.attach(run_id)
         sweep.resume(terminal.listener(view))
         terminal.follow(sweep, view)
+
+
+@main.command()
+@click.argument("run_id")
+@click.option("--iteration", type=int, help="Explain this iteration.  [default: the best]")
+def explain(run_id: str, iteration: int | None) -> None:
+    """Explain the model of an iteration, on the target, and publish it."""
+    from mlflow_automl_remote import explanation_request, terminal
+
+    with _clean_errors():
+        with terminal.view() as view:
+            found = explanation_request.explain_run(
+                run_id, iteration, terminal.explaining_listener(view)
+            )
+        for line in terminal.explanation_lines(found, run_id):
+            click.echo(line)
+        if not found.is_known or (found.finished is not None and found.finished.reason):
+            raise click.exceptions.Exit(1)

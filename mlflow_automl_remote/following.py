@@ -78,7 +78,7 @@ class Follower:
 
     def follow(self, job: Job) -> SweepState:
         """Follow until the last event, or until the connection is lost."""
-        self._publisher = _publisher(self._run_id, self._facts, job, lambda: bytes(self._journal))
+        self._publisher = publisher_of(self._run_id, self._facts, job, lambda: bytes(self._journal))
         while True:
             chunk = job.read_journal(self._cursor.offset, wait_s=POLL_S)
             self._take(chunk.data)
@@ -125,7 +125,7 @@ class Follower:
             self._publisher.close()
 
 
-def _publisher(
+def publisher_of(
     run_id: str, facts: ParentFacts, job: Job, journal: Callable[[], bytes]
 ) -> Publisher:
     from mlflow import MlflowClient

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from mlflow_automl_remote.automl.data_script import DataSummary
     from mlflow_automl_remote.compute import Liveness
+    from mlflow_automl_remote.explanation_request import Requested
     from mlflow_automl_remote.journal.events import RequestHandled
 
 LEGEND: Final = """\
@@ -185,6 +186,29 @@ def view() -> Iterator[SweepView]:
 def listener(view: SweepView) -> Listener:
     """Let a view show what a sweep tells."""
     return Listener(on_progress=view.progress, on_state=view.state, on_notice=view.say)
+
+
+def explaining_listener(view: SweepView) -> Listener:
+    """Let a view show what the target of a sweep does for an explanation, without its table."""
+    return Listener(on_progress=view.progress, on_notice=view.say)
+
+
+def explanation_lines(found: Requested, run_id: str) -> list[str]:
+    """Say what came of a request for an explanation."""
+    what = "The best model" if found.iteration is None else f"Iteration {found.iteration}"
+    if not found.is_known:
+        return [f"{what} has no model to explain. See: automl-remote status {run_id}"]
+    if found.finished is None:
+        return [f"{what} will be explained when the search has ended."]
+    ended = found.finished
+    if ended.reason:
+        return [clean(f"{what} has no explanation: {ended.reason}")]
+    lines = [
+        f"Explained iteration {ended.iteration} by {ended.explainer} in {ended.duration_s:.1f} s, "
+        f"{ended.n_rows} of {ended.n_requested} rows; see 'explanation' in its run."
+    ]
+    lines += [f"  {one.share:6.1%}  {one.feature}  {one.effect}" for one in ended.findings]
+    return [clean(line).rstrip() for line in lines]
 
 
 def follow(sweep: SweepRun, view: SweepView) -> SweepState:

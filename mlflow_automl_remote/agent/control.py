@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 BEGIN: Final = "begin"
 CANCEL: Final = "cancel"
 CANCEL_ITERATION: Final = "cancel_iteration"
+EXPLAIN: Final = "explain"
 
 
 class Control:
@@ -31,6 +32,7 @@ class Control:
         self._sweep: Sweep | None = None
         self._stop_step: Callable[[], object] | None = None
         self._iterations_to_cancel: set[int] = set()
+        self._to_explain = _left_to_explain(recorder)
         self._may_begin = threading.Event()
         if any(handled.action == BEGIN for handled in recorder.state.requests):
             self._may_begin.set()
@@ -82,6 +84,12 @@ class Control:
         with self._lock:
             self._stop_step = None
 
+    def take_to_explain(self) -> list[int]:
+        """Give the iterations whose explanation was asked for since the last time."""
+        with self._lock:
+            numbers, self._to_explain = self._to_explain, []
+            return numbers
+
     def _carry_out(self, request: Request) -> str:
         with self._lock:
             if request.action == BEGIN:
@@ -89,9 +97,20 @@ class Control:
                 return "running"
             if request.action == CANCEL:
                 return self._cancel()
+            if request.action == EXPLAIN:
+                return self._explain(request.iteration)
             if request.action == CANCEL_ITERATION and request.iteration is not None:
                 return self._cancel_iteration(request.iteration)
             return "unknown"
+
+    def _explain(self, number: int | None) -> str:
+        """Note an iteration down; without a number it is the best one, when its turn comes."""
+        state = self._recorder.state
+        one = state.best if number is None else state.iterations.get(number)
+        if one is None or (one.state.is_finished and one.model_path is None):
+            return "unknown"
+        self._to_explain.append(one.number)
+        return "queued"
 
     def _cancel(self) -> str:
         self.cancelled = True
@@ -107,3 +126,11 @@ class Control:
             return self._sweep.cancel_iteration(number)
         self._iterations_to_cancel.add(number)
         return "queued"
+
+
+def _left_to_explain(recorder: Recorder) -> list[int]:
+    """Give what an agent that died had promised to explain."""
+    asked = [one.iteration for one in recorder.state.requests if one.action == EXPLAIN]
+    best, done = recorder.state.best_iteration, recorder.state.explanations
+    numbers = (best if number is None else number for number in asked)
+    return [number for number in numbers if number is not None and number not in done]

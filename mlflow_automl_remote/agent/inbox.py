@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a client asked for: `cancel`, or `cancel_iteration` with a number."""
+    """What a client asked for, such as `cancel`, or `cancel_iteration` with a number."""
 
     request_id: str
     action: str
@@ -41,6 +41,7 @@ class Inbox:
         folder.mkdir(exist_ok=True)
         self._folder = folder
         self._handle = handle
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -50,14 +51,19 @@ class Inbox:
         self._stop.set()
         self._thread.join()
 
-    def _watch(self) -> None:
-        while True:
-            stopping = self._stop.is_set()
+    def look(self) -> None:
+        """Hand over what is there now."""
+        with self._lock:
             for path in sorted(self._folder.glob("*.json")):
                 request = _read(path)
                 if request is not None:
                     self._handle(request)
                 path.unlink(missing_ok=True)
+
+    def _watch(self) -> None:
+        while True:
+            stopping = self._stop.is_set()
+            self.look()
             if stopping:
                 return
             self._stop.wait(POLL_S)

@@ -24,11 +24,7 @@ from mlflow_automl_remote.agent.charts import (
 )
 from mlflow_automl_remote.agent.control import Control
 from mlflow_automl_remote.agent.conversion import data_loaded
-from mlflow_automl_remote.agent.explanation import (
-    EXPLANATION_TIMEOUT_S,
-    ExplanationRequest,
-    explain_model,
-)
+from mlflow_automl_remote.agent.explaining import Explaining
 from mlflow_automl_remote.agent.inbox import Inbox
 from mlflow_automl_remote.agent.logs import set_up_logs
 from mlflow_automl_remote.agent.machine import sweep_started
@@ -39,8 +35,6 @@ from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.errors import SweepFailed
 from mlflow_automl_remote.journal.events import (
     ChartsDrawn,
-    ExplanationFinished,
-    ExplanationStarted,
     SweepFinished,
     SweepResumed,
 )
@@ -78,7 +72,8 @@ class Agent:
     def run(self) -> None:
         """Run the sweep to its last event; a finished sweep is left as it is."""
         if self._recorder.state.status.is_finished:
-            _log.info("The sweep has ended before; nothing is left to do.")
+            _log.info("The sweep has ended before; explaining what was asked for since.")
+            self._explain_afterwards()
             return
         self._begin()
         inbox = Inbox(self._workspace / "inbox", self._control.handle)
@@ -190,8 +185,7 @@ class Agent:
         """Draw and explain the best iteration, as far as the settings ask for it."""
         if self._config.charts == "best":
             self._draw_best(executor)
-        if self._config.model_explainability:
-            self._explain_best(executor)
+        self._explain(executor, at_the_end=True)
 
     def _draw_best(self, executor: Executor) -> None:
         """Draw the charts of the best iteration; a failure is an event, never the sweep's."""
@@ -218,35 +212,25 @@ class Agent:
             ChartsDrawn(iteration=best.number, reason=finished.reason, files=files)
         )
 
-    def _explain_best(self, executor: Executor) -> None:
-        """Explain the best model; a failure is an event, never the sweep's."""
-        best = self._recorder.state.best
-        if best is None or best.model_path is None:
-            return
-        self._recorder.record(ExplanationStarted(iteration=best.number))
-        request = ExplanationRequest(
-            model_path=self._workspace / "artifacts" / best.model_path,
-            data_dir=self._workspace / "data",
-            output_dir=self._workspace / "work" / "explanation",
-            seed=self._config.seed,
+    def _explain(self, executor: Executor, *, at_the_end: bool) -> None:
+        """Explain what the settings want at the end, and what was asked for."""
+        explaining = Explaining(
+            self._workspace, self._config, self._recorder, partial(self._step, executor)
         )
-        begin = time.monotonic()
-        finished = self._step(
-            executor, explain_model, request, name="explanation", timeout_s=EXPLANATION_TIMEOUT_S
-        )
-        log = request.output_dir / "iteration.log"
-        if log.exists():
-            log.rename(log.with_name("explanation.log"))
-        files = self._recorder.keep(request.output_dir, "explanation")
-        self._recorder.record(
-            ExplanationFinished(
-                iteration=best.number,
-                duration_s=time.monotonic() - begin,
-                reason=finished.reason,
-                explainer=str(finished.value or ""),
-                files=files,
-            )
-        )
+        numbers = explaining.at_the_end() if at_the_end else []
+        while numbers := [*numbers, *self._control.take_to_explain()]:
+            explaining.explain(numbers, lambda: self._control.cancelled and at_the_end)
+            numbers = []
+
+    def _explain_afterwards(self) -> None:
+        """Explain what was asked for after the sweep had ended."""
+        inbox = Inbox(self._workspace / "inbox", self._control.handle)
+        inbox.look()
+        try:
+            with Executor(preload=PRELOAD) as executor:
+                self._explain(executor, at_the_end=False)
+        finally:
+            inbox.close()
 
     def _step(
         self,

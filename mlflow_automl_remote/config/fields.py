@@ -195,8 +195,11 @@ class Fields(BaseModel):
             "best when they ended."
         ),
     )
-    model_explainability: bool = Field(
-        default=True, description="Explain the best model with SHAP at the end."
+    model_explainability: bool | Literal["all"] = Field(
+        default=True,
+        description=(
+            "Explain the best model with SHAP at the end; or every model, `all`, side by side."
+        ),
     )
     verbosity: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", description="What the agent writes to its log; a level or its number."

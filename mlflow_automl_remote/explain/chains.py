@@ -148,11 +148,12 @@ def ask(estimator: Any, method: str, table: Any, **options: object) -> Any:
 
 def per_class(answer: ArrayLike) -> Floats:
     """Give an answer as (n, outputs); one margin of two classes becomes both."""
-    table: Floats = np.asarray(answer, dtype=np.float64)
+    table: Any = np.asarray(answer, dtype=np.float64)
     if table.size == len(table):
         column = table.reshape(-1, 1)
         return np.hstack([-column, column])
-    return table
+    found: Floats = table
+    return found
 
 
 def describe(estimator: Any) -> str:
@@ -163,7 +164,7 @@ def describe(estimator: Any) -> str:
     name = type(estimator).__name__
     if name == "CalibratedClassifierCV":
         return f"{name}({describe(estimator.estimator)})"
-    members = getattr(estimator, "estimators_", ())
+    members: Any = getattr(estimator, "estimators_", ())
     if name.startswith(("Voting", "Stacking")):
         return describe(members[0]) if len(members) == 1 else f"{name} of {len(members)} models"
     return name

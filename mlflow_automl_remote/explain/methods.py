@@ -26,7 +26,7 @@ from mlflow_automl_remote.explain.outputs import (
 from mlflow_automl_remote.explain.sampled import Asked, Sampler, n_background_for
 from mlflow_automl_remote.explain.tables import Ints, Table, take
 
-ROWS_OF_A_FOREST: Final = 256
+ROWS_OF_A_FOREST: Final = 128
 ROWS_AT_ONCE: Final = 4096
 
 _log = logging.getLogger(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -96,6 +97,8 @@ def write(explanation: Explanation, folder: Path) -> None:
 
 
 def _to_json(explanation: Explanation) -> str:
+    from mlflow_automl_remote.explain.findings import findings, stability
+
     parts = six_parts(explanation)
     fits = explanation.values.size * BYTES_PER_NUMBER <= MAX_JSON_BYTES
     content = {
@@ -114,6 +117,11 @@ def _to_json(explanation: Explanation) -> str:
         "complete": explanation.complete,
         "feature_names": explanation.feature_names,
         "class_names": explanation.class_names,
+        "levels": {
+            explanation.feature_names[at]: texts for at, texts in explanation.levels.items()
+        },
+        "findings": [dataclasses.asdict(finding) for finding in findings(explanation)],
+        "stability": stability(explanation),
         **parts._asdict(),
         "shap_values_in": "summary.json" if fits else "values.npz",
         "shap_values": _as_lists(parts.shap_values) if fits else _pointer(explanation),

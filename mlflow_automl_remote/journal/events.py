@@ -245,13 +245,52 @@ class ExplanationStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExplanationFinding:
+    """A column that matters to a model.
+
+    Attributes:
+        share: Of all importance, 0 to 1.
+        effect: Which way it works, in words.
+    """
+
+    feature: str
+    share: float
+    effect: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExplanationFinished:
-    """An explanation ended; `reason` is empty, or says why there is none."""
+    """An explanation ended.
+
+    Attributes:
+        reason: Empty, or why there is none.
+        explainer: The method.
+        output_space: What the values add up to: `probability`, `margin` or `value`.
+        n_rows: Rows explained; fewer than `n_requested` when its time was over.
+        standard_error: Of one value; 0 where exact.
+        findings: The columns that matter most.
+        stability: How alike parts of the rows rank the columns, -1 to 1; None if unknown.
+    """
 
     iteration: int
     duration_s: float
     reason: str = ""
     explainer: str = ""
+    output_space: str = ""
+    n_rows: int = 0
+    n_requested: int = 0
+    standard_error: float | None = None
+    findings: tuple[ExplanationFinding, ...] = ()
+    stability: float | None = None
+    files: tuple[ArtifactFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplanationsCompared:
+    """The importances of several models were laid side by side, the best first."""
+
+    iterations: tuple[int, ...]
+    reason: str = ""
     files: tuple[ArtifactFile, ...] = ()
 
 
@@ -296,6 +335,7 @@ Event: TypeAlias = (
     | ChartsDrawn
     | ExplanationStarted
     | ExplanationFinished
+    | ExplanationsCompared
     | RequestHandled
     | SweepFinished
 )
@@ -313,6 +353,7 @@ EVENT_TYPES: Final[Mapping[str, type[Event]]] = {
         ChartsDrawn,
         ExplanationStarted,
         ExplanationFinished,
+        ExplanationsCompared,
         RequestHandled,
         SweepFinished,
     )

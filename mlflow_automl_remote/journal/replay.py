@@ -14,6 +14,7 @@ from mlflow_automl_remote.journal.events import (
     EngineeredFeature,
     Event,
     ExplanationFinished,
+    ExplanationsCompared,
     ExplanationStarted,
     FeaturesEngineered,
     IterationFinished,
@@ -78,6 +79,8 @@ class SweepState:
     Attributes:
         iterations: By number; in the order in which they began.
         finished: Numbers of the ended iterations, in the order in which they ended.
+        explanations: How explanations ended, by iteration.
+        comparison: What lays explained models side by side, or None.
         plan: What the search was to do, or None before it began.
         featurization: What preprocessing makes of the columns, by its mode; see
             `events.FeaturesEngineered`.
@@ -99,7 +102,8 @@ class SweepState:
     finished: tuple[int, ...] = ()
     best_iteration: int | None = None
     explaining: int | None = None
-    explanation: ExplanationFinished | None = None
+    explanations: Mapping[int, ExplanationFinished] = field(default_factory=dict)
+    comparison: ExplanationsCompared | None = None
     requests: tuple[RequestHandled, ...] = ()
     files: tuple[ArtifactFile, ...] = ()
     attempt: int = 0
@@ -109,6 +113,13 @@ class SweepState:
     def best(self) -> Iteration | None:
         """The iteration with the best score so far, or None."""
         return None if self.best_iteration is None else self.iterations[self.best_iteration]
+
+    @property
+    def explanation(self) -> ExplanationFinished | None:
+        """How the explanation of the best iteration ended, or None."""
+        if self.best_iteration is None:
+            return None
+        return self.explanations.get(self.best_iteration)
 
     @property
     def ranked(self) -> tuple[Iteration, ...]:
@@ -239,7 +250,12 @@ def _explanation_started(state: SweepState, event: ExplanationStarted, _: int) -
 
 
 def _explanation_finished(state: SweepState, event: ExplanationFinished, _: int) -> SweepState:
-    return replace(state, explaining=None, explanation=event)
+    explanations = {**state.explanations, event.iteration: event}
+    return replace(state, explaining=None, explanations=explanations)
+
+
+def _explanations_compared(state: SweepState, event: ExplanationsCompared, _: int) -> SweepState:
+    return replace(state, comparison=event)
 
 
 def _request_handled(state: SweepState, event: RequestHandled, _: int) -> SweepState:
@@ -268,6 +284,7 @@ _HANDLERS: Final[Mapping[type[Event], Callable[[SweepState, Any, int], SweepStat
     ChartsDrawn: _charts_drawn,
     ExplanationStarted: _explanation_started,
     ExplanationFinished: _explanation_finished,
+    ExplanationsCompared: _explanations_compared,
     RequestHandled: _request_handled,
     SweepFinished: _sweep_finished,
 }

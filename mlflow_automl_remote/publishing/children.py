@@ -9,10 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from mlflow_automl_remote.journal.events import ArtifactFile, ExplanationFinished
+from mlflow_automl_remote.journal.events import (
+    ArtifactFile,
+    ExplanationFinished,
+    ExplanationsCompared,
+)
 from mlflow_automl_remote.journal.replay import Iteration
 from mlflow_automl_remote.publishing import facts as names
 from mlflow_automl_remote.publishing import mapping
+from mlflow_automl_remote.publishing.explained import paragraph
 from mlflow_automl_remote.publishing.facts import ParentFacts
 from mlflow_automl_remote.publishing.model_folder import adopt, stage
 from mlflow_automl_remote.publishing.sink import (
@@ -91,7 +96,7 @@ class ChildPublisher:
         run = replace(run, tags={**run.tags, **tags}, status=mapping.child_status(iteration))
         return replace(child, run=run, iteration=iteration)
 
-    def explain(self, child: Child, explanation: ExplanationFinished, tag: str) -> Child:
+    def explain(self, child: Child, explanation: ExplanationFinished) -> Child:
         """Add an explanation, or why there is none, to the run of the explained iteration."""
         run = child.run
         with tempfile.TemporaryDirectory(prefix="automl-remote-") as temporary:
@@ -99,8 +104,12 @@ class ChildPublisher:
             folder.mkdir()
             lay_out_explanation(self._files, explanation, Path(temporary, "fetched"), folder)
             self._sink.log_files(run.run_id, folder)
-        self._sink.log(run.run_id, tags={names.EXPLANATION: tag})
-        return replace(child, run=replace(run, tags={**run.tags, names.EXPLANATION: tag}))
+        tags = {
+            names.NOTE: paragraph(explanation),
+            names.EXPLANATION: mapping.explanation_tag(explanation),
+        }
+        self._sink.log(run.run_id, tags=tags)
+        return replace(child, run=replace(run, tags={**run.tags, **tags}))
 
     def _finish(self, child: Child, iteration: Iteration, dataset: DatasetRef | None) -> Child:
         """Publish an ended iteration; its status comes last and says that the rest is there."""
@@ -171,12 +180,16 @@ class ChildPublisher:
 
 
 def lay_out_explanation(
-    files: Files, explanation: ExplanationFinished, temporary: Path, folder: Path
+    files: Files,
+    explanation: ExplanationFinished | ExplanationsCompared,
+    temporary: Path,
+    folder: Path,
 ) -> None:
     """Fetch the files of an explanation and lay them out below `explanation/`."""
     if explanation.files:
         source = files.bring(explanation.files, temporary)
-        stage(explanation.files, source, folder / "explanation", "explanation")
+        prefix = explanation.files[0].path.rpartition("/")[0]
+        stage(explanation.files, source, folder / "explanation", prefix)
 
 
 def missing(known: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:

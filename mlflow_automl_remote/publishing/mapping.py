@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from mlflow_automl_remote.journal.events import ArtifactFile, DataLoaded
+from mlflow_automl_remote.journal.events import ArtifactFile, DataLoaded, ExplanationFinished
 from mlflow_automl_remote.journal.replay import Iteration, SweepState
 from mlflow_automl_remote.publishing import facts as names
 from mlflow_automl_remote.publishing.facts import ParentFacts
@@ -279,11 +279,8 @@ def parent_tags(state: SweepState, facts: ParentFacts) -> dict[str, str]:
     return {name: line for name, value in tags.items() if (line := one_line(value, MAX_TAG))}
 
 
-def explanation_tag(state: SweepState) -> str | None:
-    """Give the explainer, or why there is no explanation; None before it ended."""
-    explanation = state.explanation
-    if explanation is None:
-        return None
+def explanation_tag(explanation: ExplanationFinished) -> str:
+    """Give the explainer, or why there is no explanation."""
     if explanation.reason:
         return one_line(f"failed: {explanation.reason}")
     return one_line(explanation.explainer) or "done"

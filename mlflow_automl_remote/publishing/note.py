@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections import Counter
 from typing import Final
 
-from mlflow_automl_remote.publishing.mapping import counts, explanation_tag
+from mlflow_automl_remote.publishing.explained import escaped as _escaped
+from mlflow_automl_remote.publishing.explained import paragraph
+from mlflow_automl_remote.publishing.mapping import counts
 from mlflow_automl_remote.publishing.text import one_line
 from mlflow_automl_remote.publishing.view import Row, View
 from mlflow_automl_remote.states import IterationState
@@ -15,7 +15,6 @@ from mlflow_automl_remote.states import IterationState
 MAX_NOTE: Final = 7_800  # MLflow cuts a tag off at 8,000
 N_ROWS: Final = 10
 N_REASONS: Final = 5
-_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
 
 
 def to_markdown(view: View, experiment_id: str) -> str:
@@ -25,11 +24,6 @@ def to_markdown(view: View, experiment_id: str) -> str:
     while len(note := "\n\n".join(blocks)) > MAX_NOTE:
         blocks.pop(-2)
     return note + "\n"
-
-
-def _escaped(text: str, limit: int = 80) -> str:
-    """Make text mean itself in Markdown."""
-    return html.escape(_MARKDOWN.sub(r"\\\1", one_line(text, limit)), quote=False)
 
 
 def _headline(view: View) -> str:
@@ -60,11 +54,10 @@ def _best(view: View) -> str:
             "\n\n```python\nimport mlflow\n\n"
             f'model = mlflow.pyfunc.load_model("models:/{row.model_id}")\n```'
         )
-    tag = explanation_tag(view.state)
-    if tag is not None and view.state.explanation is not None:
-        is_there = not view.state.explanation.reason
-        what = "in the artifacts under `explanation/`" if is_there else _escaped(tag, 300)
-        text += f"\n\nExplanation: {what}."
+    if view.state.explanation is not None:
+        text += f"\n\n{paragraph(view.state.explanation)}"
+    if view.state.comparison is not None and not view.state.comparison.reason:
+        text += " Explained models side by side: `explanation/comparison.html`."
     return text
 
 

@@ -98,9 +98,8 @@ class ParentPublisher:
             tags[names.BEST_RUN_ID] = best.run.run_id
         if best is not None and best.model is not None:
             tags[names.BEST_MODEL_ID] = best.model.model_id
-        explanation = mapping.explanation_tag(state)
-        if explanation is not None and state.explanation is not None:
-            tags[names.EXPLANATION] = explanation
+        if state.explanation is not None:
+            tags[names.EXPLANATION] = mapping.explanation_tag(state.explanation)
             tags[names.EXPLAINED_ITERATION] = str(state.explanation.iteration)
         return tags
 
@@ -170,3 +169,6 @@ class ParentPublisher:
         if state.explanation is not None:
             fetched = temporary / "fetched-explanation"
             lay_out_explanation(self._files, state.explanation, fetched, folder)
+        if state.comparison is not None:
+            fetched = temporary / "fetched-comparison"
+            lay_out_explanation(self._files, state.comparison, fetched, folder)

@@ -149,7 +149,7 @@ class Publisher:
                 iterations
             )  # another process may have created some too
             self._publish_children(store, iterations, dataset)
-        self._publish_explanation(store, state)
+        self._publish_explanations(store, state)
         store.is_fresh = False
         unpublished = {number: one.reason for number, one in self._quarantined.items()}
         store.parent.publish(state, store.children, unpublished)
@@ -241,18 +241,16 @@ class Publisher:
             iteration=iteration, run_id=run_id, reason=str(error)
         )
 
-    def _publish_explanation(self, store: _Store, state: SweepState) -> None:
-        explanation, tag = state.explanation, mapping.explanation_tag(state)
-        if explanation is None or tag is None:
-            return
-        number = explanation.iteration
-        child = store.children.get(number)
-        if child is None or child.run.tags.get(names.EXPLANATION) == tag:
-            return
-        try:
-            store.children[number] = store.writer.explain(child, explanation, tag)
-        except (StoreRefused, ArtifactRefused) as error:
-            self._quarantine(store, state.iterations[number], child, error)
+    def _publish_explanations(self, store: _Store, state: SweepState) -> None:
+        for number, explanation in state.explanations.items():
+            child = store.children.get(number)
+            tag = mapping.explanation_tag(explanation)
+            if child is None or child.run.tags.get(names.EXPLANATION) == tag:
+                continue
+            try:
+                store.children[number] = store.writer.explain(child, explanation)
+            except (StoreRefused, ArtifactRefused) as error:
+                self._quarantine(store, state.iterations[number], child, error)
 
     def _dataset(self, state: SweepState) -> DatasetRef | None:
         data = state.data

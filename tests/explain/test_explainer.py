@@ -28,6 +28,7 @@ from sklearn.linear_model import (
     SGDClassifier,
     SGDRegressor,
 )
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import BernoulliNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import Pipeline
@@ -43,8 +44,10 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from mlflow_automl_remote.errors import DataError
 from mlflow_automl_remote.explain import explain
-from mlflow_automl_remote.explain.outputs import take_apart, whole_output
-from mlflow_automl_remote.explain.sampled import exact_method, permutation_method
+from mlflow_automl_remote.explain.chains import chain_of, front_of
+from mlflow_automl_remote.explain.fast_svm import accelerated
+from mlflow_automl_remote.explain.outputs import whole_output
+from mlflow_automl_remote.explain.sampled import Asked, Sampler
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -129,21 +132,21 @@ CLASSIFIERS = {
         StandardScaler(),
         GradientBoostingClassifier(**SMALL),
         "tree",
-        "probability",
+        "margin",
         "margin",
     ),
     "LightGBM": (
         MaxAbsScaler(),
         LGBMClassifier(**SMALL, verbose=-1, n_jobs=1),
         "tree",
-        "probability",
+        "margin",
         "margin",
     ),
     "XGBoost": (
         StandardScaler(),
         XGBClassifier(**SMALL, n_jobs=1),
         "tree",
-        "probability",
+        "margin",
         "margin",
     ),
 }
@@ -236,9 +239,7 @@ def test_the_values_of_a_classifier_add_up_to_its_output(name, n_classes):
     assert (12, 9, n_classes) == result.values.shape
     assert (n_classes,) == result.base_values.shape
     assert spaces[n_classes - 2] == result.output_space
-    boosted = explainer == "tree" and n_classes == 2 and spaces[1] == "margin"
-    expected = "tree-rescaled" if boosted else explainer
-    assert result.explainer in ((expected,) if explainer != "any" else ("permutation", "exact"))
+    assert result.explainer in ((explainer,) if explainer != "any" else ("permutation", "exact"))
     assert off_by(pipeline, result) < 1e-3
     assert (result.standard_error > 0) == (result.explainer == "permutation")
     assert result.complete
@@ -303,14 +304,20 @@ def test_exact_values_are_shapleys(scaler, model, explainer):
         np.testing.assert_allclose(values, truth, atol=1e-4)
 
 
+def asked(pipeline, X, background):
+    chain = chain_of(pipeline)
+    front = front_of(chain, X, background)
+    return Asked(front=front, output=whole_output(front.rest)[0])
+
+
 def test_sampled_values_are_within_their_stated_error_of_shapleys():
     """The distance to the definition is what `standard_error` says, neither more nor far less."""
     X, y = classification(3, n_columns=4)
     pipeline = fitted(StandardScaler(), KNeighborsClassifier(), X, y)
-    output, space = whole_output(take_apart(pipeline))
-    method = permutation_method(output, space, X[:16], seed=3)
-    attributed = method.attribute(X[-20:], np.arange(20))
-    truth = np.stack([brute_force(output, X[:16], x) for x in X[-20:]])
+    sampler = Sampler([asked(pipeline, X[-20:], X[:16])], n_players=4, seed=3)
+    sampler.is_exact = False
+    attributed = sampler.attribute(np.arange(20))
+    truth = np.stack([brute_force(pipeline.predict_proba, X[:16], x) for x in X[-20:]])
     distance = np.sqrt(((attributed.values - truth) ** 2).mean())
     stated = np.sqrt(attributed.squared_error.mean())
     assert 0.5 * stated < distance < 1.5 * stated
@@ -320,10 +327,12 @@ def test_enumerated_and_sampled_values_agree():
     """Both methods answer the same question."""
     X, y = classification(2, n_columns=6)
     pipeline = fitted(StandardScaler(), SVC(), X, y)
-    output, space = whole_output(take_apart(pipeline))
-    exact = exact_method(output, space, X[:8]).attribute(X[-4:], np.arange(4)).values
-    sampled = permutation_method(output, space, X[:8], seed=0).attribute(X[-4:], np.arange(4))
-    assert np.abs(exact - sampled.values).max() < 6 * np.sqrt(sampled.squared_error.max())
+    sampler = Sampler([asked(pipeline, X[-4:], X[:8])], n_players=6, seed=0)
+    exact = sampler.attribute(np.arange(4))
+    sampler.is_exact = False
+    sampled = sampler.attribute(np.arange(4))
+    assert exact.squared_error.max() == 0 < sampled.squared_error.max()
+    assert np.abs(exact.values - sampled.values).max() < 6 * np.sqrt(sampled.squared_error.max())
 
 
 @pytest.mark.parametrize(
@@ -376,6 +385,7 @@ def test_when_the_budget_ends_the_rows_explained_so_far_are_kept(model):
     """A short budget gives a random part of the rows, complete in itself, and says so."""
     X, y = classification(2)
     pipeline = fitted(StandardScaler(), model, X, y)
+    X = np.tile(X, (4, 1))
     seen = []
     part = explained(
         pipeline,
@@ -386,8 +396,8 @@ def test_when_the_budget_ends_the_rows_explained_so_far_are_kept(model):
         on_progress=lambda done, total: seen.append((done, total)),
     )
     assert not part.complete
-    assert 0 < len(part.values) < 160 == part.n_requested
-    assert (len(part.values), 160) == seen[-1]
+    assert 0 < len(part.values) < 640 == part.n_requested
+    assert (len(part.values), 640) == seen[-1]
     assert sorted(part.rows) == list(part.rows) != list(range(len(part.rows)))
     np.testing.assert_array_equal(X[part.rows], part.data)
     assert off_by(pipeline, part) < 1e-3
@@ -425,17 +435,23 @@ def test_one_column_and_one_row_are_enough(name):
 
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_a_fast_svm_answers_as_libsvm_does(n_classes):
-    """Explaining a calibrated kernel SVM asks a faster copy, whose answers are the same."""
-    from mlflow_automl_remote.explain.fast_svm import accelerated
-
+    """Explaining a kernel SVM asks a faster copy, whose answers are the same."""
     X, y = classification(n_classes)
     for kernel in ("rbf", "poly", "sigmoid", "linear"):
-        for model in (SVC(kernel=kernel), CalibratedClassifierCV(SVC(kernel=kernel), cv=2)):
-            steps = take_apart(fitted(StandardScaler(), model, X, y))
-            fast = accelerated(steps, X)
-            assert fast is not steps
+        machine = SVC(kernel=kernel)
+        for model in (
+            machine,
+            CalibratedClassifierCV(machine, cv=2),
+            CalibratedClassifierCV(OneVsRestClassifier(machine), ensemble=False, cv=2),
+        ):
+            front = front_of(chain_of(fitted(StandardScaler(), model, X, y)), X, X)
+            fast = accelerated(front)
+            assert fast is not front.rest
             np.testing.assert_allclose(
-                whole_output(fast)[0](X), whole_output(steps)[0](X), atol=1e-4, rtol=1e-4
+                whole_output(fast)[0](front.rows.X),
+                whole_output(front.rest)[0](front.rows.X),
+                atol=1e-4,
+                rtol=1e-4,
             )
 
 
