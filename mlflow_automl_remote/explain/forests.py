@@ -22,6 +22,8 @@ _MARGIN: Final[dict[str, tuple[str, dict[str, object]]]] = {
     "HistGradientBoostingClassifier": ("decision_function", {}),
 }
 """How boosters are asked for what their trees add up to; they alone have it."""
+_ZERO_IS_MISSING: Final = ("XGBClassifier", "XGBRegressor")
+"""These take what a sparse matrix leaves out for missing values."""
 
 
 def is_forest(front: Front) -> bool:
@@ -105,13 +107,15 @@ def _seen_by_trees(front: Front, used: Ints) -> tuple[Floats, Floats, Ints]:
             for Z in (rows.X, rows.background)
         )
         return X[:, used], background[:, used], front.player[order]
+    absent = np.nan if rows.is_sparse and type(model).__name__ in _ZERO_IS_MISSING else 0.0
     place = np.minimum(np.searchsorted(rows.columns, used), max(len(rows.columns) - 1, 0))
     there = np.isin(used, rows.columns)  # the others are zero in all of these rows
-    if not len(rows.columns):
-        nothing = np.zeros((1, len(used)))
-        return nothing.repeat(len(rows.X), 0), nothing.repeat(len(rows.background), 0), 0 * used
-    return (
-        np.where(there, rows.X[:, place], 0.0),
-        np.where(there, rows.background[:, place], 0.0),
-        np.where(there, front.player[place], 0),
-    )
+
+    def seen(Z: Floats) -> Floats:
+        found = np.zeros((len(Z), len(used)))
+        found[:, there] = Z[:, place[there]]
+        return np.where(found == 0, absent, found) if rows.is_sparse else found
+
+    player = np.zeros(len(used), dtype=np.intp)
+    player[there] = front.player[place[there]]
+    return seen(rows.X), seen(rows.background), player

@@ -33,6 +33,7 @@ class Encoded:
         background: Background rows, (m, p).
         columns: Which column of the rows each of the p is.
         restore: Gives a matrix like these in the form that the rows had.
+        is_sparse: Whether they had the form of a sparse matrix.
         is_plain: Whether the numbers are those of the rows; else they say where a value stands.
     """
 
@@ -40,6 +41,7 @@ class Encoded:
     background: Floats
     columns: Ints
     restore: Callable[[Floats], Any]
+    is_sparse: bool = False
     is_plain: bool = True
 
 
@@ -115,6 +117,7 @@ def _encode_sparse(X: Any, background: Any) -> Encoded:
         background=background[:, used].toarray().astype(np.float64),
         columns=used,
         restore=restore,
+        is_sparse=True,
     )
 
 
