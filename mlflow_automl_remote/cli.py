@@ -178,7 +178,7 @@ def explain(run_id: str, iteration: int | None) -> None:
     """Explain the model of an iteration, on the target, and publish it."""
     from mlflow_automl_remote import explanation_request, terminal
 
-    with _clean_errors():
+    with clean_errors():
         with terminal.view() as view:
             found = explanation_request.explain_run(
                 run_id, iteration, terminal.explaining_listener(view)

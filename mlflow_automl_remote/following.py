@@ -78,7 +78,9 @@ class Follower:
 
     def follow(self, job: Job) -> SweepState:
         """Follow until the last event, or until the connection is lost."""
-        self._publisher = publisher_of(self._run_id, self._facts, job, lambda: bytes(self._journal))
+        self._publisher = publisher_of(
+            self._run_id, self._facts, job, lambda: bytes(self._journal)
+        )
         while True:
             chunk = job.read_journal(self._cursor.offset, wait_s=POLL_S)
             self._take(chunk.data)
@@ -128,6 +130,7 @@ class Follower:
 def publisher_of(
     run_id: str, facts: ParentFacts, job: Job, journal: Callable[[], bytes]
 ) -> Publisher:
+    """Give what publishes a sweep from its journal and from the files that its job has."""
     from mlflow import MlflowClient
 
     from mlflow_automl_remote.publishing import Publisher

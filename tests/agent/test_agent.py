@@ -106,7 +106,9 @@ def test_a_sweep_is_recorded_whole(make: Callable[..., Workspace]) -> None:
     assert state.explanation is not None
     assert state.explanation.reason == ""
     assert state.explanation.iteration == state.best_iteration
-    assert "explanation/summary.json" in [file.path for file in state.explanation.files]
+    folder = f"explanations/{state.best_iteration:03d}"
+    assert f"{folder}/summary.json" in [file.path for file in state.explanation.files]
+    assert len(state.explanation.findings) == 5
     assert [file.path for file in state.files] == ["sweep/agent.log"]
     for file in [*state.explanation.files, *state.files]:
         assert (workspace.path / "artifacts" / file.path).stat().st_size == file.size_bytes
