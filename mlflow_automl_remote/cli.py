@@ -88,21 +88,27 @@ def _open_run(asked: arguments.SweepArguments) -> str:
 @main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @click.option("--settings", help="Settings file.  [default: automl.yaml]")
 @click.option("--project", help="Project folder.  [default: that of the settings file]")
+@click.option("--backend-config", help="Where to load it.  [default: this machine]")
 @click.pass_context
 def check(context: click.Context, /, **options: str | None) -> None:
-    """Load the data on this machine and say what a sweep would make of it, without a sweep.
+    """Load the data where a sweep would, and say what it would make of it, without a sweep.
 
     Other options are settings, as for `sweep`.
     """
-    from mlflow_automl_remote import terminal
+    from mlflow_automl_remote import compute, sweep_run, terminal
     from mlflow_automl_remote.automl import data_script
 
     with clean_errors():
         asked = arguments.parse_arguments([*_given(options), *context.args])
         settings = asked.config()
         project = asked.project_dir
-        with contextlib.chdir(project):  # as on a target
-            summary = data_script.summarize(data_script.load_data(settings, project))
+        target = compute.parse_target(arguments.read_backend_config(asked.backend_config))
+        if target.is_local:
+            with contextlib.chdir(project):  # as on a target
+                summary = data_script.summarize(data_script.load_data(settings, project))
+        else:
+            with terminal.view() as view:
+                summary = sweep_run.check(settings, target, project, terminal.listener(view))
         for line in terminal.data_lines(summary):
             click.echo(terminal.clean(line))
 
@@ -112,12 +118,13 @@ main.add_command(target_cli.target)
 
 @main.command()
 @click.argument("run_id")
-def follow(run_id: str) -> None:
+@click.option("--take-over", is_flag=True, help="Publish from here even if another client does.")
+def follow(run_id: str, *, take_over: bool) -> None:
     """Follow a sweep and publish it, from any machine that reaches store and target."""
     from mlflow_automl_remote import sweep_run, terminal
 
     with clean_errors(), terminal.view() as view:
-        terminal.follow(sweep_run.attach(run_id), view)
+        terminal.follow(sweep_run.attach(run_id), view, take_over=take_over)
 
 
 @main.command()

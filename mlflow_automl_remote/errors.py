@@ -14,6 +14,7 @@
     │   ├── JournalCorrupted               a line in the middle is damaged
     │   └── JournalFromNewerVersion        written by a newer version than this one
     ├── ArtifactRefused                    a file from the target has a bad name or checksum
+    ├── LocalDiskFailed                    what a target sent cannot be written on this machine
     ├── SweepNotFound                      the run is not one of ours, or its workspace is gone
     ├── AgentLost                          the agent died without a last event
     ├── SweepFailed                        the sweep ended without a model
@@ -114,6 +115,10 @@ class JournalFromNewerVersion(JournalError):
 
 class ArtifactRefused(AutoMLRemoteError):
     """A file of the target has a forbidden name, or not the contents it was recorded with."""
+
+
+class LocalDiskFailed(AutoMLRemoteError):
+    """What a target sent cannot be written on this machine; the sweep goes on."""
 
 
 class SweepNotFound(AutoMLRemoteError):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, Self, cast
 
 from mlflow_automl_remote import compute
-from mlflow_automl_remote.errors import AgentLost, PublishFailed, TransportError
+from mlflow_automl_remote.errors import AgentLost, JournalCorrupted, PublishFailed, TransportError
 from mlflow_automl_remote.journal.file import Cursor, read
 from mlflow_automl_remote.journal.replay import SweepState, replay
 
 if TYPE_CHECKING:
-    from mlflow_automl_remote.compute import Job, Progress
+    from types import TracebackType
+
+    from mlflow_automl_remote.compute import Job, JournalChunk, Lease, Progress
     from mlflow_automl_remote.journal.events import ArtifactFile
     from mlflow_automl_remote.publishing import ParentFacts, Publisher
 
@@ -24,8 +28,12 @@ POLL_S: Final = 10.0
 FIRST_RETRY_S: Final = 1.0
 LONGEST_RETRY_S: Final = 30.0
 """Between two attempts to reach a target or a store again; each wait is twice the one before."""
-N_PUBLISH_RETRIES: Final = 5
-"""How often a finished sweep is published again when the store does not answer."""
+PUBLISH_LIMIT_S: Final = 600.0
+"""How long a finished sweep is tried to be published when the store does not answer."""
+MAX_EVENTS: Final = 50_000
+"""Of one journal, for a client's memory; 20,000 iterations have fewer."""
+MAX_JOURNAL_BYTES: Final = 256 * 1024**2
+"""Likewise; an iteration of a hundred folds and files takes some 20 kB."""
 
 Notice = Callable[[str], None]
 
@@ -45,68 +53,146 @@ class Listener:
     on_notice: Notice = lambda _: None
 
 
+class JournalReader:
+    """Reads a journal from where it was, and folds it; a target cannot make it grow for ever.
+
+    Args:
+        keep: Gets the bytes of all whole events.
+
+    Attributes:
+        state: The sweep as its journal tells it so far.
+    """
+
+    def __init__(self, keep: BinaryIO | None = None) -> None:
+        self._keep = keep
+        self._cursor = Cursor()
+        self.state = SweepState()
+
+    def read(self, job: Job, wait_s: float = 0.0) -> JournalChunk:
+        """Read what is new, waiting for it if there is nothing.
+
+        Raises:
+            JournalCorrupted: It is damaged, or no journal of a sweep.
+            TransportError: The target cannot be asked.
+        """
+        chunk = job.read_journal(self._cursor.offset, wait_s=wait_s)
+        records, cursor = read(chunk.data, self._cursor)
+        if chunk.is_full and not records:
+            raise self._refused(f"a line is longer than {len(chunk.data)} bytes")
+        if cursor.n_lines > MAX_EVENTS or cursor.offset > MAX_JOURNAL_BYTES:
+            raise self._refused(
+                f"it goes on after {MAX_EVENTS} events or {MAX_JOURNAL_BYTES} bytes"
+            )
+        if self._keep is not None:
+            self._keep.write(chunk.data[: cursor.offset - self._cursor.offset])
+            self._keep.flush()
+        self._cursor = cursor
+        if records:
+            self.state = replay(records, self.state)
+        return chunk
+
+    def _refused(self, why: str) -> JournalCorrupted:
+        return JournalCorrupted(
+            f"The journal is not that of a sweep: {why}. It was not read on.",
+            line_number=self._cursor.n_lines + 1,
+        )
+
+
 class Follower:
-    """Reads a journal from where it was, over one connection after the other.
+    """Follows a sweep to its end and publishes it; a context manager.
 
     Args:
         run_id: The parent run.
         facts: Where the sweep is.
         listener: What a door wants to be told.
+        take_over: Whether to publish even if another client does.
     """
 
-    def __init__(self, run_id: str, facts: ParentFacts, listener: Listener) -> None:
+    def __init__(
+        self, run_id: str, facts: ParentFacts, listener: Listener, *, take_over: bool = False
+    ) -> None:
         self.listener = listener
+        self._take_over = take_over
+        self._client = uuid.uuid4().hex
+        self._looks_on = False
         self._run_id = run_id
         self._facts = facts
-        self._cursor = Cursor()
-        self._journal = bytearray()
-        self._state = SweepState()
+        self._copy = tempfile.NamedTemporaryFile(prefix="automl-remote-journal-")  # noqa: SIM115
+        self._reader = JournalReader(cast("BinaryIO", self._copy))
         self._publisher: Publisher | None = None
         self._n_seen = 0
         self._store_is_down = False
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._copy.close()
+
     @property
     def has_news(self) -> bool:
         """Whether anything of the sweep was ever read."""
-        return self._state.n_events > 0
+        return self._reader.state.n_events > 0
 
     def progressed(self) -> bool:
         """Whether anything was read since the last time that this was asked."""
-        grown = self._state.n_events > self._n_seen
-        self._n_seen = self._state.n_events
+        grown = self._reader.state.n_events > self._n_seen
+        self._n_seen = self._reader.state.n_events
         return grown
 
     def follow(self, job: Job) -> SweepState:
         """Follow until the last event, or until the connection is lost."""
-        self._publisher = publisher_of(
-            self._run_id, self._facts, job, lambda: bytes(self._journal)
-        )
+        self._publisher = publisher_of(self._run_id, self._facts, job, Path(self._copy.name))
+        with job.lease(self._client) as lease:
+            return self._follow(job, lease)
+
+    def _follow(self, job: Job, lease: Lease) -> SweepState:
         while True:
-            chunk = job.read_journal(self._cursor.offset, wait_s=POLL_S)
-            self._take(chunk.data)
-            if self._state.status.is_finished:
+            n_before = self._reader.state.n_events
+            chunk = self._reader.read(job, POLL_S)
+            if self._reader.state.n_events > n_before:
+                self.listener.on_state(self._reader.state)
+            may_publish = self._may_publish(lease)
+            if self._reader.state.status.is_finished and not may_publish:
+                if job.is_published():
+                    return self._reader.state
+                time.sleep(FIRST_RETRY_S)
+                continue
+            if self._reader.state.status.is_finished:
                 self._publish_the_end()
                 with contextlib.suppress(TransportError):  # only `target clean` misses it
                     job.mark_published()
-                return self._state
-            self._publish()
+                return self._reader.state
+            if may_publish:
+                self._publish()
             if not chunk.data and chunk.liveness is compute.Liveness.DEAD:
                 raise _lost(self._run_id, self._facts, job)
 
-    def _take(self, data: bytes) -> None:
-        records, cursor = read(data, self._cursor)
-        self._journal += data[: cursor.offset - self._cursor.offset]
-        self._cursor = cursor
-        if records:
-            self._state = replay(records, self._state)
-            self.listener.on_state(self._state)
+    def _may_publish(self, lease: Lease) -> bool:
+        """Ask whether this client is the one that publishes, and say so when it is not."""
+        held = lease.ask(take_over=self._take_over)
+        self._take_over = False  # once is enough: whoever takes over from us shall keep it
+        if self._looks_on is held:
+            self.listener.on_notice(
+                "This client publishes the sweep now."
+                if held
+                else "Another client publishes this sweep; this one looks on. "
+                f"To publish from here: automl-remote follow {self._run_id} --take-over"
+            )
+        self._looks_on = not held
+        return held
 
     def _publish(self) -> None:
         """Bring MLflow up to date; a store that is down is tried again at the next news."""
         if self._publisher is None or not self.has_news:
             return
         try:
-            self._publisher.publish(self._state)
+            self._publisher.publish(self._reader.state)
         except PublishFailed as error:
             if not self._store_is_down:
                 self.listener.on_notice(f"{error} The sweep goes on; it is published later.")
@@ -116,19 +202,20 @@ class Follower:
 
     def _publish_the_end(self) -> None:
         retry_s = FIRST_RETRY_S
-        for _ in range(N_PUBLISH_RETRIES):
+        deadline = time.monotonic() + PUBLISH_LIMIT_S
+        while time.monotonic() < deadline:
             self._publish()
             if not self._store_is_down:
                 break
             time.sleep(retry_s)
-            retry_s *= 2
+            retry_s = min(2 * retry_s, LONGEST_RETRY_S)
         if self._publisher is not None:
-            self._publisher.publish(self._state)
+            self._publisher.publish(self._reader.state)
             self._publisher.close()
 
 
 def publisher_of(
-    run_id: str, facts: ParentFacts, job: Job, journal: Callable[[], bytes]
+    run_id: str, facts: ParentFacts, job: Job, journal: Path | Callable[[], bytes]
 ) -> Publisher:
     """Give what publishes a sweep from its journal and from the files that its job has."""
     from mlflow import MlflowClient
@@ -143,10 +230,7 @@ def publisher_of(
 
 
 def _lost(run_id: str, facts: ParentFacts, job: Job) -> AgentLost:
-    words = b""
-    while piece := job.log(len(words)):
-        words = words + piece
-    lines = words.decode("utf-8", errors="replace").strip().splitlines()
+    lines = job.log_tail().decode("utf-8", errors="replace").strip().splitlines()
     last = f" The last line of its log: {lines[-1]}" if lines else ""
     return AgentLost(
         f"The agent on {facts.target} died without ending the sweep.{last} "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import threading
 import time
 import uuid
@@ -12,25 +13,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_automl_remote import compute
-from mlflow_automl_remote.errors import ConnectFailed, ConnectionLost
+from mlflow_automl_remote.errors import ConnectFailed, ConnectionLost, DataError
 from mlflow_automl_remote.following import (
     FIRST_RETRY_S,
     LONGEST_RETRY_S,
     POLL_S,
     Follower,
+    JournalReader,
     Listener,
     Notice,
 )
-from mlflow_automl_remote.journal.file import Cursor, read
-from mlflow_automl_remote.journal.replay import SweepState, replay
 
 if TYPE_CHECKING:
+    from mlflow_automl_remote.automl.data_script import DataSummary
     from mlflow_automl_remote.compute import Connection, Job, Liveness, Machine, TargetSpec
     from mlflow_automl_remote.config import AutoMLConfig
     from mlflow_automl_remote.journal.events import RequestHandled
+    from mlflow_automl_remote.journal.replay import SweepState
     from mlflow_automl_remote.publishing import ParentFacts
 
-__all__ = ["Listener", "Notice", "SweepRun", "attach", "submit"]
+__all__ = ["Listener", "Notice", "SweepRun", "attach", "check", "submit"]
 
 
 class SweepRun:
@@ -50,11 +52,16 @@ class SweepRun:
     def __repr__(self) -> str:
         return f"SweepRun(run_id={self.run_id!r}, target={self.facts.target!r})"
 
-    def follow(self, listener: Listener | None = None) -> SweepState:
+    def follow(self, listener: Listener | None = None, *, take_over: bool = False) -> SweepState:
         """Publish the sweep as it goes on, until it has ended.
 
         A connection that is lost is made again for as long as it takes: a target that cannot be
-        reached has not failed.
+        reached has not failed. While another client publishes the sweep, this one looks
+        on.
+
+        Args:
+            listener: What to tell.
+            take_over: Whether to publish even if another client does, which then looks on.
 
         Returns:
             The state at the end.
@@ -64,7 +71,11 @@ class SweepRun:
             PublishFailed: The tracking store did not answer, even at the end.
             TransportError: The target refuses the connection.
         """
-        follower = Follower(self.run_id, self.facts, listener or Listener())
+        listener = listener or Listener()
+        with Follower(self.run_id, self.facts, listener, take_over=take_over) as follower:
+            return self._follow(follower)
+
+    def _follow(self, follower: Follower) -> SweepState:
         retry_s = FIRST_RETRY_S
         while True:
             try:
@@ -83,12 +94,11 @@ class SweepRun:
     def state(self) -> tuple[SweepState, Liveness]:
         """Read where the sweep stands now, and whether its agent lives."""
         with self._job() as job:
-            chunk = job.read_journal(0, wait_s=0)
-            data = bytearray(chunk.data)
-            while chunk.data:
-                chunk = job.read_journal(len(data), wait_s=0)
-                data += chunk.data
-            return replay(read(bytes(data))[0]), chunk.liveness
+            reader = JournalReader()
+            chunk = reader.read(job)
+            while chunk.is_full:
+                chunk = reader.read(job)
+            return reader.state, chunk.liveness
 
     def cancel(self, iteration: int | None = None, *, wait_s: float = 0) -> RequestHandled | None:
         """Ask the sweep, or one iteration of it, to stop.
@@ -199,6 +209,37 @@ def submit(
     return SweepRun(run_id, facts, target)
 
 
+def check(
+    config: AutoMLConfig, target: TargetSpec, project_dir: Path, listener: Listener
+) -> DataSummary:
+    """Look the data of a project over on a target, without a sweep.
+
+    Raises:
+        DataError: The data cannot be loaded there, or cannot be trained on.
+        TransportError: The target cannot be used.
+        EnvironmentSetupFailed: Its Python environment cannot be made.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from mlflow_automl_remote.automl.data_script import DataSummary
+
+    with compute.connect(target, on_progress=listener.on_progress) as connection:
+        found = connection.check_data(
+            f"check-{uuid.uuid4().hex}", project_dir, config.to_json(), needed=config.project_files
+        )
+    try:
+        result = json.loads(found)
+        if "error" in result:
+            raise DataError(str(result["error"]))
+        return TypeAdapter(DataSummary).validate_python(result["summary"])
+    except (ValidationError, KeyError, TypeError, RecursionError) as error:
+        raise ConnectionLost(f"{target.label} answered something else than a check.") from error
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise ConnectionLost(f"{target.label} answered something else than a check.") from error
+
+
 def _bounded(config: AutoMLConfig, machine: Machine, listener: Listener) -> AutoMLConfig:
     """Let no more iterations run at a time than cores and memory of the target carry."""
     asked, most = config.max_concurrent_iterations, machine.max_concurrent
@@ -252,14 +293,11 @@ def attach(run_id: str) -> SweepRun:
 
 def _answer(job: Job, request_id: str, deadline: float) -> RequestHandled | None:
     """Wait until the journal says what became of a request."""
-    cursor = Cursor()
-    state = SweepState()
+    reader = JournalReader()
     while True:
         left_s = max(0.0, deadline - time.monotonic())
-        chunk = job.read_journal(cursor.offset, wait_s=min(left_s, POLL_S))
-        records, cursor = read(chunk.data, cursor)
-        state = replay(records, state)
-        for handled in state.requests:
+        chunk = reader.read(job, min(left_s, POLL_S))
+        for handled in reader.state.requests:
             if handled.request_id == request_id:
                 return handled
         if left_s == 0 or (not chunk.data and chunk.liveness is compute.Liveness.DEAD):

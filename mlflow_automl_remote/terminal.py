@@ -211,15 +211,20 @@ def explanation_lines(found: Requested, run_id: str) -> list[str]:
     return [clean(line).rstrip() for line in lines]
 
 
-def follow(sweep: SweepRun, view: SweepView) -> SweepState:
+def follow(sweep: SweepRun, view: SweepView, *, take_over: bool = False) -> SweepState:
     """Follow a sweep to its end and say how it ended.
+
+    Args:
+        sweep: The sweep.
+        view: Where it is shown.
+        take_over: Whether to publish it even if another client does.
 
     Raises:
         SweepFailed: It ended without success; the message says why.
         Detached: Ctrl-C; the message says how to come back and how to cancel.
     """
     try:
-        state = sweep.follow(listener(view))
+        state = sweep.follow(listener(view), take_over=take_over)
     except KeyboardInterrupt as error:
         raise Detached(
             "Stopped following; the sweep goes on. "

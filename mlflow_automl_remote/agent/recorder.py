@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from mlflow_automl_remote.journal.file import JournalWriter
 
 _CHUNK_BYTES: Final = 1 << 20
+MAX_LOG_BYTES: Final = 8 << 20
+"""Of a log that is kept; of a longer one the beginning and, mostly, the end."""
+_LOG_HEAD_BYTES: Final = 1 << 20
 
 
 class Recorder:
@@ -148,6 +151,8 @@ class Recorder:
         """
         if not folder.is_dir():
             return ()
+        for log in folder.glob("*.log"):
+            _shorten(log)
         found = tuple(
             _describe(path, folder, name)
             for path in _files(folder)
@@ -170,6 +175,20 @@ def folder_of(iteration: int) -> str:
 def _files(folder: Path) -> list[Path]:
     """List regular files below a folder; links and the like are not artifacts."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _shorten(log: Path) -> None:
+    """Leave the middle of a log out when it is too long, so that no print fills the store."""
+    size = log.lstat().st_size
+    if size <= MAX_LOG_BYTES or log.is_symlink():
+        return
+    with log.open("rb") as file:
+        head = file.read(_LOG_HEAD_BYTES)
+        file.seek(size - (MAX_LOG_BYTES - _LOG_HEAD_BYTES))
+        tail = file.read()
+    gap = b"\n[... %d bytes of this log were left out ...]\n" % (size - len(head) - len(tail))
+    log.unlink()  # whoever still writes to it keeps its own
+    log.write_bytes(head + gap + tail)
 
 
 def _describe(path: Path, folder: Path, name: str) -> ArtifactFile:

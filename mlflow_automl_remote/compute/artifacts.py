@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
-from mlflow_automl_remote.errors import ArtifactRefused, CommandFailed
+from mlflow_automl_remote.errors import ArtifactRefused, CommandFailed, LocalDiskFailed
 from mlflow_automl_remote.journal.events import ArtifactFile
 
 if TYPE_CHECKING:
@@ -125,6 +125,11 @@ def _receive(
         if digest.hexdigest() != file.sha256:
             raise ArtifactRefused(_changed(file, f"has SHA-256 {digest.hexdigest()}"))
         aside.replace(place)
+    except OSError as error:
+        raise LocalDiskFailed(
+            f"What the target sent cannot be kept in {place.parent}: {error.strerror or error}. "
+            "Make room or name another folder with TMPDIR; then follow the sweep: it goes on."
+        ) from error
     finally:
         aside.unlink(missing_ok=True)
 

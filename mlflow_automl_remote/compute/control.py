@@ -35,6 +35,8 @@ TOO_OLD_STATUS: Final = 86
 NOT_FOUND_STATUS: Final = 127
 START_S: Final = 30.0
 """For the helper to start; a slow disk or long start-up files are why it takes seconds."""
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+"""Header of an answer, and half of its payload; more is not one of ours, and costs memory."""
 MAX_NOISE_BYTES: Final = 1024 * 1024
 """What start-up files may print before the helper speaks."""
 
@@ -194,10 +196,12 @@ class Control:
     def _read_frame(self) -> tuple[Header, bytes]:
         try:
             n_header, n_payload = decode_lengths(self._read(FRAME.size))
+            if n_header > MAX_ANSWER_BYTES or n_payload > 2 * MAX_ANSWER_BYTES:
+                raise ValueError(f"an answer of {n_header} and {n_payload} bytes")
             header = json.loads(self._read(n_header))
             if not isinstance(header, dict):
                 raise ValueError("a header that is no object")  # noqa: TRY004 - like no JSON
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConnectionLost(
                 f"{self._label} sent something else than frames: {error}."
             ) from error

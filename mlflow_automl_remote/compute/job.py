@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mlflow_automl_remote.compute.artifacts import fetch_files
-from mlflow_automl_remote.errors import AutoMLRemoteError, CommandFailed, SweepNotFound
+from mlflow_automl_remote.errors import (
+    AutoMLRemoteError,
+    CommandFailed,
+    ConnectionLost,
+    SweepNotFound,
+)
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -27,6 +33,9 @@ ACKNOWLEDGE_S: Final = 120.0
 TERM_GRACE_S: Final = 10.0
 """Between asking an agent to end and killing everything that it started."""
 READ_LIMIT_BYTES: Final = 4 * 1024 * 1024
+TAKE_OVER_S: Final = 10.0
+"""For the helper of another client to end."""
+TAIL_BYTES: Final = 64 * 1024
 COOKIE: Final = "AUTOML_REMOTE_SWEEP"
 """Variable by which every process of a sweep is found again, daemons included."""
 KEPT_VARIABLES: Final = (
@@ -58,11 +67,13 @@ class JournalChunk:
         liveness: Of the agent, as it was before `data` was read: after DEAD without data comes
             nothing more.
         next_offset: Where to read on.
+        is_full: Whether there may be more that did not fit into one answer.
     """
 
     data: bytes
     liveness: Liveness
     next_offset: int
+    is_full: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +104,40 @@ class AgentIdentity:
     pid: int
     version: str
     was_running: bool
+
+
+class Lease:
+    """The right to publish a sweep, which one client has at a time; it ends with its connection.
+
+    Args:
+        control: A helper that answers nobody else meanwhile.
+        path: The lock on the target.
+        client: Names the client, whose own older connections may be dead without the target's
+            knowing; it takes the right from them.
+    """
+
+    def __init__(self, control: Control, path: PurePosixPath, client: str) -> None:
+        self._control = control
+        self._path = path
+        self._client = client
+
+    def ask(self, *, take_over: bool = False) -> bool:
+        """Take the right if nobody has it, and say whether it is ours.
+
+        Args:
+            take_over: Whether to take it from whoever has it.
+
+        Raises:
+            ConnectionLost: The connection broke, or somebody has taken the right over.
+        """
+        reply = self._control.request(
+            "lease",
+            path=str(self._path),
+            client=self._client,
+            take_over=take_over,
+            wait_s=TAKE_OVER_S,
+        )[0]
+        return bool(reply["held"])
 
 
 class Job:
@@ -169,7 +214,12 @@ class Job:
         """
         reply, data = self._read([self.workspace.journal], offset, wait_s, limit_bytes)
         liveness = Liveness(reply["liveness"])
-        return JournalChunk(data=data, liveness=liveness, next_offset=offset + len(data))
+        return JournalChunk(
+            data=data,
+            liveness=liveness,
+            next_offset=offset + len(data),
+            is_full=len(data) >= limit_bytes,
+        )
 
     def log(self, offset: int = 0, iteration: int | None = None) -> bytes:
         """Read the log of the agent, or of one iteration, from an offset; without one, nothing.
@@ -182,6 +232,12 @@ class Job:
         else:
             paths = self.workspace.iteration_logs(iteration)
         return self._read(paths, offset, 0.0, READ_LIMIT_BYTES)[1]
+
+    def log_tail(self) -> bytes:
+        """Read the end of the agent's log."""
+        path = [self.workspace.agent_log]
+        size = int(self._read(path, 0, 0.0, 0)[0]["size"])
+        return self._read(path, max(0, size - TAIL_BYTES), 0.0, TAIL_BYTES)[1]
 
     def _read(
         self, paths: Sequence[PurePosixPath], offset: int, wait_s: float, limit_bytes: int
@@ -201,7 +257,21 @@ class Job:
                 f"The workspace of the sweep '{self.workspace.sweep_id}' is gone from "
                 f"{self._label}: there is no {self.workspace.path}."
             )
+        if len(data) > limit_bytes:
+            raise ConnectionLost(f"{self._label} sent more than it was asked for.")
         return reply, data
+
+    @contextmanager
+    def lease(self, client: str) -> Iterator[Lease]:
+        """Give a client the right to publish this sweep, which is still to be asked for."""
+        with self._channel() as control:
+            yield Lease(control, self.workspace.publisher_lock, client)
+
+    def is_published(self) -> bool:
+        """Tell whether a client has brought all of the finished sweep to MLflow."""
+        with self._channel() as control:
+            reply = control.request("status", paths=[str(self.workspace.published)])[0]
+        return bool(reply["exist"][0])
 
     def liveness(self) -> Liveness:
         """Tell whether the agent lives.

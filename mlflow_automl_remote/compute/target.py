@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from mlflow_automl_remote.compute.control import Control, Write
+from mlflow_automl_remote.compute.data_check import run_check
 from mlflow_automl_remote.compute.environment import UvEnvironment, agent_recipe, uv_digest
 from mlflow_automl_remote.compute.housekeeping import (
     Cleaned,
@@ -29,9 +30,9 @@ from mlflow_automl_remote.compute.progress import (
     ignore,
     megabytes,
 )
-from mlflow_automl_remote.compute.project import PackedFile, scan_project, write_archive
-from mlflow_automl_remote.compute.workspace import Root
-from mlflow_automl_remote.errors import ConnectionLost
+from mlflow_automl_remote.compute.project import PackedFile, Project, scan_project, write_archive
+from mlflow_automl_remote.compute.workspace import Root, Workspace
+from mlflow_automl_remote.errors import ConnectionLost, TransportError
 
 if TYPE_CHECKING:
     from pathlib import PurePosixPath
@@ -212,14 +213,46 @@ class Connection:
         job = self.job(sweep_id)
         if job.liveness() is Liveness.ALIVE:
             return job
+        self._send_project(job.workspace, packed, settings_json)
+        self.start(job, command, module)
+        return job
+
+    def _send_project(self, workspace: Workspace, packed: Project, settings_json: str) -> None:
         n_files = f"{len(packed.files)} file{'s' if len(packed.files) != 1 else ''}"
         what = f"Sending the project ({n_files}, {megabytes(packed.n_bytes)} before compression)"
         with self._control() as control:
-            self._send(control, packed.files, job.workspace.project, what, keep=False)
+            self._send(control, packed.files, workspace.project, what, keep=False)
             settings = settings_json.encode()
-            control.request("put", settings, path=str(job.workspace.settings), mode=0o600)
-        self.start(job, command, module)
-        return job
+            control.request("put", settings, path=str(workspace.settings), mode=0o600)
+
+    def check_data(
+        self, check_id: str, project: Path, settings_json: str, *, needed: Mapping[str, str]
+    ) -> bytes:
+        """Look the data of a project over on the target, and leave nothing of it there.
+
+        Args:
+            check_id: Names its workspace, as the id of a sweep does.
+            project: The user's project folder.
+            settings_json: The settings of a sweep.
+            needed: Files of the project that have to be sent, as for `submit`.
+
+        Returns:
+            What the check wrote: JSON with a "summary" or an "error".
+
+        Raises:
+            CommandFailed: It came to no end; the message has the last lines of its output.
+        """
+        packed = scan_project(project, needed)
+        command = self.prepare()
+        workspace = self.root.workspace(check_id)
+        try:
+            self._send_project(workspace, packed, settings_json)
+            self._on_progress(Progress(stage="start", text="Looking the data over"))
+            with self._control() as control:
+                return run_check(control, command, workspace, self.spec.label)
+        finally:
+            with contextlib.suppress(TransportError), self._control() as control:
+                control.request("remove", paths=[str(workspace.path)])
 
     def start(
         self, job: Job, command: AgentCommand | None = None, module: str = AGENT_MODULE

@@ -133,6 +133,11 @@ class Workspace:
         return self.path / "client.json"
 
     @property
+    def publisher_lock(self) -> PurePosixPath:
+        """Held for the one client that publishes the sweep."""
+        return self.path / "publisher.lock"
+
+    @property
     def published(self) -> PurePosixPath:
         """There once the finished sweep is in MLflow, whole."""
         return self.path / "published"

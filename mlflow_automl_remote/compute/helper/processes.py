@@ -134,6 +134,35 @@ def take_lock(path: str, wait_s: float) -> int:
             return fd
 
 
+def sign(fd: int, client: str) -> None:
+    """Write into a lock file which process has it, and for whom."""
+    found = process_stat(os.getpid())
+    identity = {
+        "pid": os.getpid(),
+        "starttime": found[3] if found else 0,
+        "boot_id": boot_id(),
+        "client": client,
+    }
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, json.dumps(identity).encode("ascii"), 0)
+
+
+def end_holder(path: str, client: str | None) -> bool:
+    """Kill the helper that has signed a lock file, if it still runs; say whether it did.
+
+    Args:
+        path: The lock file.
+        client: Only if it was for this one; None for anyone.
+    """
+    holder = read_identity(path)
+    if holder is None or client not in (None, holder.get("client")):
+        return False
+    if not same_process(holder) or int(holder["pid"]) == os.getpid():
+        return False
+    _signal({int(holder["pid"])}, signal.SIGKILL)
+    return True
+
+
 def liveness_of(job: Header) -> str:
     """Answer "alive", "dead" or "unknown" for an agent: a lock, and a process of that start time.
 

@@ -242,6 +242,19 @@ class Server:
         self._locks[header["path"]] = processes.take_lock(header["path"], header["wait_s"])
         return {}, b""
 
+    def do_lease(self, header: Header, payload: bytes) -> Answer:
+        """Take a lock if it is free or to be taken over, and say whether it is held by this."""
+        path = header["path"]
+        if path not in self._locks:
+            ended = processes.end_holder(path, None if header["take_over"] else header["client"])
+            try:
+                fd = processes.take_lock(path, header["wait_s"] if ended else 0.0)
+            except Refused:
+                return {"held": False}, b""
+            processes.sign(fd, header["client"])
+            self._locks[path] = fd
+        return {"held": True}, b""
+
     def do_unlock(self, header: Header, payload: bytes) -> Answer:
         """Give a lock file back."""
         os.close(self._locks.pop(header["path"]))

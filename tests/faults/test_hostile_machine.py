@@ -1,0 +1,104 @@
+"""A machine that means harm: what it sends is refused, in one line and little memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+from sshd import SshServer
+
+from mlflow_automl_remote.compute import TargetSpec, connect, parse_target
+from mlflow_automl_remote.errors import ConnectionLost
+
+MAX_MEMORY_BYTES = 300 * 10**6
+CLIENT = """
+import resource, sys
+import mlflow
+from mlflow_automl_remote.compute import TargetSpec
+from mlflow_automl_remote.errors import AutoMLRemoteError
+from mlflow_automl_remote.publishing import ParentFacts
+from mlflow_automl_remote.sweep_run import SweepRun
+facts = ParentFacts(sweep_id="hostile", target="vm", target_config="{}", workspace="")
+run = SweepRun("0" * 32, facts, TargetSpec.from_json(sys.argv[1]))
+try:
+    run.state()
+    print("accepted")
+except AutoMLRemoteError as error:
+    print(type(error).__name__, error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def line(number: int) -> bytes:
+    """Make a journal line that is as honest as it can look."""
+    data = {
+        "iteration": number, "scaler": "MaxAbsScaler", "model": "LightGBM", "params": {},
+        "proposed_by": "optuna", "attempt": 1,
+    }  # fmt: skip
+    body = json.dumps(
+        {"v": 1, "seq": number, "time_ms": 1, "type": "IterationStarted", "data": data},
+        separators=(",", ":"),
+    ).encode()
+    return body[:-1] + b',"crc32":"%08x"}\n' % zlib.crc32(body)
+
+
+def look(spec: TargetSpec) -> tuple[str, int]:
+    """Read a sweep in a process of its own; give what it says and the memory that it took."""
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT, spec.as_json()],
+        check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120,
+    )  # fmt: skip
+    said, memory = done.stdout.strip().rsplit("\n", 1)
+    return said, int(memory)
+
+
+@pytest.mark.parametrize("journal", ["millions of lines", "a line of 1 GB", "1 GB of nothing"])
+def test_a_journal_without_end_is_refused_in_little_memory(
+    sshd: SshServer, tmp_path: Path, journal: str
+) -> None:
+    """So many events that no sweep has them, a line that never ends, holes: none is read on."""
+    workspace = tmp_path / "root" / "sweeps" / "hostile"
+    workspace.mkdir(parents=True)
+    path = workspace / "journal.jsonl"
+    with path.open("wb") as file:
+        if journal == "millions of lines":
+            file.writelines(map(line, range(60_000)))
+            file.truncate(10_000_000 * 200)  # nobody gets that far
+        elif journal == "a line of 1 GB":
+            file.write(line(0) + b'{"v":1,"seq":1,' + b" " * 5_000_000)
+            file.truncate(10**9)
+        else:
+            file.truncate(10**9)
+    said, memory = look(parse_target(sshd.config(root=str(tmp_path / "root"))))
+    assert said.startswith("JournalCorrupted The journal is not that of a sweep"), said
+    assert memory < MAX_MEMORY_BYTES
+
+
+def test_a_helper_that_lies_about_lengths_is_not_believed(sshd: SshServer, tmp_path: Path) -> None:
+    """Frames of gigabytes, and headers nested without end."""
+    for number, frame in enumerate(
+        (
+            "struct.pack('>II', 2**31, 0)",
+            "struct.pack('>II', 2, 2**31) + b'{}'",
+            "struct.pack('>II', 2000000, 0) + b'[' * 2000000",
+            "b'HTTP/1.1 200 OK\\r\\n\\r\\n'",
+        )
+    ):
+        program = tmp_path / f"python-{number}"
+        program.write_text(
+            f"#!{sys.executable}\n"
+            "import re, struct, sys\n"
+            "stdin = sys.stdin.buffer\n"
+            "text = stdin.read(int(stdin.readline()))\n"
+            "marker = re.search(rb'automl-remote-[0-9a-f]{32}', text)[0]\n"
+            f"sys.stdout.buffer.write(marker + b'\\n' + {frame})\n"
+            "sys.stdout.buffer.flush()\n"
+            "stdin.read()\n"
+        )
+        program.chmod(0o755)
+        with pytest.raises(ConnectionLost, match="sent something else than frames"):
+            connect(parse_target(sshd.config(python=str(program))))
