@@ -111,6 +111,8 @@ class _Stopwatch:
     def rows_that_fit(self, n_done: int) -> int:
         """How many more rows fit the budget, if they take as long as those done."""
         elapsed_s = self.elapsed_s()
+        if math.isinf(self.budget_s):
+            return MAX_VALUES
         return math.ceil((self.budget_s - elapsed_s) * n_done / max(elapsed_s, MIN_ELAPSED_S))
 
 

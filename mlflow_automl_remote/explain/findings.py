@@ -95,7 +95,9 @@ def _effect_of_levels(values: Floats, data: Floats, levels: tuple[str, ...], of:
 
 
 def rank_correlation(a: Floats, b: Floats) -> float:
-    """Give Spearman's rank correlation; 0 where one of the two is constant."""
+    """Give Spearman's rank correlation; 0 where one of the two is constant, or empty."""
+    if len(a) < 2:
+        return 0.0
     ranks = np.stack([rankdata(a), rankdata(b)])
     moved = ranks - ranks.mean(axis=1, keepdims=True)
     size = float(np.sqrt((moved**2).sum(axis=1)).prod())

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from mlflow_automl_remote.explain.explanation import Explanation, Floats
 from mlflow_automl_remote.explain.summary import descending, importances
 
-MAX_PACKED_BYTES: Final = 1_500_000
+MAX_PACKED_BYTES: Final = 1_350_000
 """Of the packed numbers, so that the page stays under 2 MB."""
 MAX_FEATURES: Final = 120
 MAX_NAME: Final = 300
+MIN_TEXT: Final = 8
+MAX_TEXT_BYTES: Final = 400_000
+"""Of the texts of categories, which are at most four bytes a character."""
 FULL: Final = 32767
 
 SCRIPTS: Final = ("model.js", "charts.js", "page.js")
@@ -82,9 +85,21 @@ def _content(explanation: Explanation) -> dict[str, object]:
         "importance": [[float(f"{v:.4g}") for v in row] for row in per_class[:, shown].tolist()],
         "base": explanation.base_values.tolist(),
         "rows": explanation.rows[rows].tolist(),
+        "levels": _levels(explanation, shown),
         "data": _base64(explanation.data[rows][:, shown].T.astype("<f4")),
         **_packed(table),
     }
+
+
+def _levels(explanation: Explanation, shown: NDArray[np.intp]) -> dict[str, list[str]]:
+    """Give the texts of categories by place, shorter where they are many; none for dates."""
+    found = {
+        str(place): explanation.levels[int(at)]
+        for place, at in enumerate(shown)
+        if int(at) in explanation.levels
+    }
+    longest = max(MIN_TEXT, MAX_TEXT_BYTES // max(1, 4 * sum(map(len, found.values()))))
+    return {place: [text[:longest] for text in texts] for place, texts in found.items()}
 
 
 def _names(names: tuple[str, ...]) -> list[str]:

@@ -61,7 +61,7 @@ def draw_bar(explanation: Explanation, path: Path) -> None:
     per_class = importances(explanation)
     shown = descending(per_class.mean(axis=0))[:N_SHOWN]
     with rc_context(STYLE):
-        figure, axes = _canvas(len(shown), f"Feature importance: {_plain(explanation.pipeline)}")
+        figure, axes = _canvas(len(shown), f"Feature importance: {plain(explanation.pipeline)}")
         left = np.zeros(len(shown))
         parts = _stacked_parts(per_class)
         for number, colour in enumerate(_class_colours(len(parts))):
@@ -69,11 +69,11 @@ def draw_bar(explanation: Explanation, path: Path) -> None:
             axes.barh(np.arange(len(shown)), part, left=left, color=colour, height=0.72)
             left += part
         _name_rows(axes, explanation, shown)
-        axes.set_xlabel(f"mean |SHAP value| ({_space(explanation)})")
+        axes.set_xlabel(f"mean |SHAP value| ({space_words(explanation)})")
         axes.set_xlim(0, max(left.max() * 1.03, 1e-12))
         if explanation.class_names is not None and len(parts) > 1:
             _legend(axes, explanation.class_names)
-        _save(figure, path)
+        save(figure, path)
 
 
 def draw_beeswarm(explanation: Explanation, path: Path) -> None:
@@ -81,26 +81,26 @@ def draw_beeswarm(explanation: Explanation, path: Path) -> None:
 
     For two classes the second is shown; for more, the class that the model gave each row.
     """
-    values, subject = _shown_values(explanation)
+    values, subject = shown_values(explanation)
     shown = descending(np.abs(values).mean(axis=0))[:N_SHOWN]
     rng = np.random.default_rng(explanation.seed)
     rows = rng.permutation(len(values))[:MAX_POINTS]
     with rc_context(STYLE):
-        figure, axes = _canvas(len(shown), f"SHAP values: {_plain(explanation.pipeline)}")
+        figure, axes = _canvas(len(shown), f"SHAP values: {plain(explanation.pipeline)}")
         axes.axvline(0, color=MUTED, linewidth=0.8, zorder=1)
         for place, feature in enumerate(shown):
             x = values[rows, feature]
-            colour = _colour_of(explanation.data[:, feature])[rows]
+            colour = colour_of(explanation.data[:, feature])[rows]
             axes.scatter(x, place + _spread(x, rng), c=colour, s=11, linewidths=0, zorder=2)
         _name_rows(axes, explanation, shown)
-        axes.set_xlabel(f"SHAP value for {subject} ({_space(explanation)})")
+        axes.set_xlabel(f"SHAP value for {subject} ({space_words(explanation)})")
         bar = figure.colorbar(
             ScalarMappable(cmap=LOW_TO_HIGH), ax=axes, ticks=[0, 1], aspect=40, pad=0.02
         )
         bar.set_ticklabels(["low", "high"])
         bar.set_label("value of the feature", labelpad=-10)
         bar.outline.set_visible(False)
-        _save(figure, path)
+        save(figure, path)
 
 
 def _stacked_parts(per_class: Floats) -> Floats:
@@ -112,13 +112,13 @@ def _stacked_parts(per_class: Floats) -> Floats:
     return parts.sum(axis=0)[np.newaxis] if len(parts) == 2 else parts
 
 
-def _shown_values(explanation: Explanation) -> tuple[Floats, str]:
+def shown_values(explanation: Explanation) -> tuple[Floats, str]:
     """Choose one table (n, d) of values to draw, and name what they push."""
     values = explanation.per_output()
     if explanation.class_names is None:
         return values[:, :, 0], "the prediction"
     if len(explanation.class_names) == 2:
-        return values[:, :, 1], f"class {_cut(explanation.class_names[1])}"
+        return values[:, :, 1], f"class {cut(explanation.class_names[1])}"
     outputs = values.sum(axis=1) + explanation.base_values
     chosen = outputs.argmax(axis=1)
     return values[np.arange(len(values)), :, chosen], "the predicted class of each row"
@@ -137,13 +137,13 @@ def _canvas(n_rows: int, title: str) -> tuple[Figure, Axes]:
 
 
 def _name_rows(axes: Axes, explanation: Explanation, shown: NDArray[np.intp]) -> None:
-    names = [_cut(explanation.feature_names[int(i)]) for i in shown]
+    names = [cut(explanation.feature_names[int(i)]) for i in shown]
     axes.set_yticks(np.arange(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
 
 
 def _legend(axes: Axes, class_names: tuple[str, ...]) -> None:
-    labels = [_cut(name) for name in class_names[:N_LEGEND]]
+    labels = [cut(name) for name in class_names[:N_LEGEND]]
     axes.legend(
         axes.containers[:N_LEGEND],
         labels,
@@ -161,7 +161,7 @@ def _class_colours(n_classes: int) -> list[tuple[float, ...]]:
     return [colormaps["turbo"](place) for place in np.linspace(0.05, 0.95, n_classes)]
 
 
-def _colour_of(column: Floats) -> Floats:
+def colour_of(column: Floats) -> Floats:
     """Colour values by their rank, so that one far value does not wash out the others."""
     known = np.isfinite(column)
     colours = np.tile(np.array(to_rgba(MISSING)), (len(column), 1))
@@ -182,18 +182,20 @@ def _spread(x: Floats, rng: np.random.Generator) -> Floats:
     return spread
 
 
-def _space(explanation: Explanation) -> str:
+def space_words(explanation: Explanation) -> str:
+    """Say in what the values are measured."""
     return {"probability": "probability", "margin": "margin", "value": "units of the target"}[
         explanation.output_space
     ]
 
 
-def _cut(name: str) -> str:
-    plain = _plain(name)
-    return plain if len(plain) <= N_NAME else plain[: N_NAME - 1] + "\u2026"
+def cut(name: str) -> str:
+    """Give a name that fits its place."""
+    short = plain(name)
+    return short if len(short) <= N_NAME else short[: N_NAME - 1] + "\u2026"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Keep what the font can draw on one line; emoji and control characters become a square."""
     drawable = _drawable()
     return "".join(c if c.isprintable() and ord(c) in drawable else "\u25a1" for c in text)
@@ -204,6 +206,7 @@ def _drawable() -> frozenset[int]:
     return frozenset(get_font(findfont(FONT)).get_charmap())
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a finished figure."""
     figure.savefig(path, format="png", facecolor="white")
     _log.debug("drew %s", path)

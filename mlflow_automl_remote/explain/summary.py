@@ -78,13 +78,14 @@ def write(explanation: Explanation, folder: Path) -> None:
     """Write an explanation as files, replacing those of an earlier one.
 
     `summary.json` holds the six parts and how they were made, `values.npz` all numbers in full
-    precision, `beeswarm.png` and `bar.png` pictures, `explanation.html` an interactive page that
-    needs nothing else.
+    precision; `beeswarm.png`, `bar.png`, `dependence.png` and `waterfall.png` are pictures,
+    `explanation.html` is an interactive page that needs nothing else.
 
     Args:
         explanation: What to write.
         folder: Made when it is missing.
     """
+    from mlflow_automl_remote.explain.dependence import draw_dependence, draw_waterfall
     from mlflow_automl_remote.explain.page import page
     from mlflow_automl_remote.explain.plots import draw_bar, draw_beeswarm
 
@@ -93,6 +94,8 @@ def write(explanation: Explanation, folder: Path) -> None:
     _write_npz(explanation, folder / "values.npz")
     draw_beeswarm(explanation, folder / "beeswarm.png")
     draw_bar(explanation, folder / "bar.png")
+    draw_dependence(explanation, folder / "dependence.png")
+    draw_waterfall(explanation, folder / "waterfall.png")
     (folder / "explanation.html").write_text(page(explanation), encoding="utf-8")
 
 

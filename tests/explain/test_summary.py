@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from mlflow_automl_remote.errors import DataError
-from mlflow_automl_remote.explain import Explanation, select_rows, six_parts, write
+from mlflow_automl_remote.explain import (
+    Explanation,
+    comparison,
+    findings,
+    select_rows,
+    six_parts,
+    stability,
+    write,
+)
 from mlflow_automl_remote.explain.page import embedded, page
 
 HOSTILE = (
@@ -101,7 +109,7 @@ def test_all_files_are_written_and_can_be_read(tmp_path, n_classes, n_rows):
     with np.load(folder / "values.npz", allow_pickle=False) as arrays:
         np.testing.assert_array_equal(explanation.values, arrays["shap_values"])
         assert explanation.feature_names == tuple(arrays["feature_names"])
-    for name in ("bar.png", "beeswarm.png"):
+    for name in ("bar.png", "beeswarm.png", "dependence.png", "waterfall.png"):
         assert (folder / name).read_bytes()[:4] == b"\x89PNG"
 
 
@@ -131,6 +139,60 @@ def test_hostile_names_are_written_and_harmless(tmp_path):
     assert list(HOSTILE) == json.loads(embedded(HOSTILE))
     with np.load(tmp_path / "values.npz", allow_pickle=False) as arrays:
         assert tuple(arrays["feature_names"]) == HOSTILE
+
+
+def test_categories_and_dates_are_written_as_a_person_would(tmp_path):
+    """Numbers that stand for texts or points in time are shown as these, everywhere."""
+    data = np.random.default_rng(0).integers(0, 3, (30, 6)).astype(float)
+    data[:, 1] += 18_262  # days since 1970
+    data[3, 0] = np.nan
+    explanation = an_explanation(data=data, levels={0: ("<b>", "Oslo", "Rome"), 1: ()})
+    assert explanation.shown(0, 1.0) == "Oslo"
+    assert explanation.shown(0, np.nan) == "missing"
+    assert explanation.shown(1, 18_262.5) == "2020-01-01 12:00:00"
+    write(explanation, tmp_path)
+    html = (tmp_path / "explanation.html").read_text(encoding="utf-8")
+    assert "\\u003cb\\u003e" in html
+
+
+def test_what_matters_most_is_told_with_its_direction():
+    """The strongest columns come first, with which way they work and how surely."""
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(60, 4))
+    data[:, 1] = rng.integers(0, 2, 60)
+    values = data * [5.0, 5.0, -2.0, 0.0]
+    values[:, 1] -= 2.5
+    explanation = an_explanation(
+        60, 4, 0, names="abcd", data=data, values=values, levels={1: ("Oslo", "Rome")}
+    )
+    found = findings(explanation)
+    assert [one.feature for one in found] == ["a", "b", "c"]
+    assert [one.effect for one in found] == [
+        "higher raises the prediction",
+        "Rome raises and Oslo lowers the prediction most",
+        "higher lowers the prediction",
+    ]
+    assert sum(one.share for one in found) == pytest.approx(1)
+    assert stability(explanation) > 0.8
+    noise = an_explanation(60, 4, 0, values=rng.normal(size=(60, 4)))
+    assert stability(noise) < 0.8
+    assert stability(an_explanation(n_rows=4)) is None
+
+
+def test_explained_models_are_laid_side_by_side(tmp_path):
+    """Shares, ranks and agreement of several explanations, with names that are markup."""
+    folders = [tmp_path / name for name in ("one", "two")]
+    for at, folder in enumerate(folders):
+        values = np.random.default_rng(at).normal(size=(30, len(HOSTILE)))
+        write(an_explanation(30, len(HOSTILE), 0, names=HOSTILE, values=values), folder)
+    comparison.write(folders, ["0: A <b>", "1: B"], tmp_path / "both")
+    content = json.loads((tmp_path / "both/comparison.json").read_text(encoding="utf-8"))
+    assert len(content["features"]) == len(HOSTILE)
+    np.testing.assert_allclose(np.sum(content["importance_shares"], axis=1), 1, atol=1e-4)
+    html = (tmp_path / "both/comparison.html").read_text(encoding="utf-8")
+    assert "<img" not in html
+    assert "<script" not in html
+    assert "0: A &lt;b&gt;" in html
 
 
 def test_missing_and_constant_data_can_be_drawn(tmp_path):

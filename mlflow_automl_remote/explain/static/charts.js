@@ -73,9 +73,12 @@ const ring = (pen, x, y) => {
   pen.stroke();
 };
 
-const axisX = (pen, x, low, high, top, bottom, width) => {
+const axisX = (pen, x, low, high, top, bottom, width, feature = -1) => {
   pen.textAlign = "center";
-  for (const tick of ticks(low, high, width / 90)) {
+  const texts = numbers.raw.levels[feature];
+  const whole = texts && texts.length > 0;
+  const all = ticks(low, high, width / (texts ? 120 : 90));
+  for (const tick of whole ? all.filter(Number.isInteger) : all) {
     pen.strokeStyle = tick === 0 ? colour("--muted") : colour("--line");
     pen.lineWidth = 1;
     pen.beginPath();
@@ -83,7 +86,7 @@ const axisX = (pen, x, low, high, top, bottom, width) => {
     pen.lineTo(x(tick), bottom);
     pen.stroke();
     pen.fillStyle = colour("--muted");
-    pen.fillText(short(tick), x(tick), bottom + 11);
+    pen.fillText(fitted(pen, numbers.written(feature, tick).slice(0, whole ? 80 : texts ? 10 : 80), width / 4), x(tick), bottom + 11);
   }
 };
 
@@ -150,7 +153,7 @@ const drawScatter = (canvas, view, by) => {
   const known = xs.every(Number.isFinite) ? left + 8 : left + 30;
   const x = scaleOf(lowX, highX, known, width - 10);
   const y = scaleOf(lowY, highY, bottom - 8, 8);
-  axisX(pen, x, lowX, highX, 0, bottom, width - left);
+  axisX(pen, x, lowX, highX, 0, bottom, width - left, feature);
   pen.textAlign = "right";
   for (const tick of ticks(lowY, highY, height / 55)) {
     pen.strokeStyle = tick === 0 ? colour("--muted") : colour("--line");
@@ -194,7 +197,7 @@ const stepsOf = (view, count) => {
 const stepParts = (step, row) => {
   if (step.feature < 0) return [`${step.n} other features`, ""];
   if (step.feature >= numbers.named) return [numbers.names[step.feature], ""];
-  return [numbers.names[step.feature], ` = ${short(numbers.dataOf(step.feature, row))}`];
+  return [numbers.names[step.feature], ` = ${numbers.written(step.feature, numbers.dataOf(step.feature, row)).slice(0, 24)}`];
 };
 const stepName = (step, row) => stepParts(step, row).join("");
 const fittedStep = (pen, step, row, width) => {

@@ -92,7 +92,16 @@ const numbers = (() => {
     return xx > 0 ? xy / Math.sqrt(xx) : 0;
   };
 
-  return { raw, n, d, named, nClasses, names, dataOf, shareOf, predicted, outputOf, classOf, importance, ranking, valueIn, partner };
+  // A value as a person would write it: a category by its text, a point in time by its date.
+  const written = (j, value) => {
+    const texts = raw.levels[j];
+    if (!texts || !Number.isFinite(value)) return short(value);
+    if (texts.length) return texts[Math.round(value)] ?? "";
+    const time = new Date(Math.round(value * 1440) * 60000).toISOString().slice(0, 16).replace("T", " ");
+    return time.endsWith(" 00:00") ? time.slice(0, 10) : time;
+  };
+
+  return { raw, written, n, d, named, nClasses, names, dataOf, shareOf, predicted, outputOf, classOf, importance, ranking, valueIn, partner };
 })();
 
 const short = (value) => {

@@ -27,7 +27,7 @@ const subject = () => {
 const writeHeader = () => {
   byId("pipeline").textContent = raw.pipeline;
   document.title = `Explanation: ${raw.pipeline}`;
-  const method = { tree: "tree, exact", "tree-rescaled": "tree, rescaled to probability", linear: "linear, exact", exact: "all coalitions, exact", permutation: "permutations, sampled" };
+  const method = { tree: "tree, exact", linear: "linear, exact", exact: "all coalitions, exact", permutation: "permutations, sampled", members: "members of the ensemble, exact", "members+exact": "members and all coalitions, exact", "members+permutation": "members, some of them sampled" };
   byId("facts").append(
     fact("explainer", method[raw.explainer] || raw.explainer),
     fact("output", spaceWord),
@@ -46,8 +46,6 @@ const writeHeader = () => {
 const writeNote = () => {
   const error = raw.standardError
     ? `Sampled: one SHAP value has a standard error of about ${short(Number(raw.standardError.toPrecision(2)))} (${spaceWord}), so differences below twice that may be noise. Importances average over the rows and are steadier.`
-    : raw.explainer === "tree-rescaled"
-    ? `No sampling error: margins against each of these ${raw.nBackground} background rows are exact, and are rescaled to add up to probabilities.`
     : `No sampling error: the values are exact against these ${raw.nBackground} background rows.`;
   const part = raw.rows.length < raw.nExplained
     ? ` The drawings show ${raw.rows.length} of the ${raw.nExplained} rows, drawn at random; the importances are over all of them.` : "";
@@ -179,7 +177,7 @@ const showTip = (event, spot) => {
   tip.hidden = !spot;
   if (!spot) return;
   const { feature, row } = spot;
-  tip.textContent = `${numbers.names[feature].slice(0, 80)} = ${short(numbers.dataOf(feature, row))}\nSHAP ${signed(numbers.valueIn(view, feature, row))}\nrow ${raw.rows[row]}; click to see it below`;
+  tip.textContent = `${numbers.names[feature].slice(0, 80)} = ${numbers.written(feature, numbers.dataOf(feature, row))}\nSHAP ${signed(numbers.valueIn(view, feature, row))}\nrow ${raw.rows[row]}; click to see it below`;
   tip.style.left = `${Math.min(event.clientX + 12, window.innerWidth - tip.offsetWidth - 8)}px`;
   tip.style.top = `${Math.min(event.clientY + 14, window.innerHeight - tip.offsetHeight - 8)}px`;
 };
