@@ -38,6 +38,10 @@ class StoreRefused(PublishFailed):
     """The store answered, and did not carry out this one call."""
 
 
+class RunDeleted(StoreRefused):
+    """A person has deleted the run in MLflow; it is neither written to nor created again."""
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Set MLflow up so that no call prints, repeats itself or hangs; then set it back."""

@@ -12,11 +12,10 @@ from importlib.resources import files
 from typing import Final
 
 from mlflow_automl_remote.publishing.mapping import counts
-from mlflow_automl_remote.publishing.text import one_line, printable
+from mlflow_automl_remote.publishing.text import as_script, cell, one_line
 from mlflow_automl_remote.publishing.view import Row, View
 
 _PLACE: Final = "/*SWEEP*/null"
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _MAX_VALUE: Final = 200
 
 
@@ -35,49 +34,41 @@ def to_html(view: View) -> str:
         "order": list(state.finished),
         "rows": [_html_row(row, view) for row in view.rows()],
     }
-    text = json.dumps(sweep, separators=(",", ":"), allow_nan=False)
-    # Inside a script only these can end it or begin a comment; in JSON they are strings' alone.
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return _template().replace(_PLACE, text, 1)
+    return _template().replace(_PLACE, as_script(sweep), 1)
 
 
 def to_csv(view: View) -> str:
     """Write all iterations with all metrics; no cell of text begins as a formula does."""
     rows = list(view.rows())
     metrics = sorted({name for row in rows for name in row.iteration.metrics})
+    tests = sorted({name for row in rows for name in row.iteration.test_metrics})
     head = [
-        *("rank", "iteration", "scaler", "model", "state", "score"),
+        *("rank", "iteration", "scaler", "model", "state", "score", "standard_error"),
         *metrics,
+        *(f"test_{name}" for name in tests),
         *("duration_s", "fit_time_s", "predict_time_s", "started", "ended"),
         *("proposed_by", "reason", "params", "run_id", "model_id"),
     ]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([_cell(name) for name in head])
+    writer.writerow([cell(name) for name in head])
     for row in rows:
-        writer.writerow([_cell(value) for value in _csv_row(row, metrics)])
+        writer.writerow([cell(value) for value in _csv_row(row, metrics, tests)])
     return out.getvalue()
 
 
-def _csv_row(row: Row, metrics: list[str]) -> list[object]:
+def _csv_row(row: Row, metrics: list[str], tests: list[str]) -> list[object]:
     one = row.iteration
     return [
         *(row.rank, one.number, one.scaler, one.model, one.state.value, one.score),
+        one.standard_error,
         *(one.metrics.get(name) for name in metrics),
+        *(one.test_metrics.get(name) for name in tests),
         *(one.duration_s, one.fit_s or None, one.predict_s or None),
         *(_moment(one.started_ms), _moment(one.ended_ms)),
         *(one.proposed_by, one.reason, json.dumps(dict(one.hyperparameters or one.params))),
         *(row.run_id, row.model_id),
     ]
-
-
-def _cell(value: object) -> object:
-    """Guard text against being read as a formula by a spreadsheet."""
-    if not isinstance(value, str):
-        return value
-    text = printable(value).strip()
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _moment(time_ms: int | None) -> str | None:
@@ -100,11 +91,20 @@ def _html_row(row: Row, view: View) -> dict[str, object]:
         "duration": one.duration_s,
         "by": one_line(one.proposed_by),
         "reason": one_line(one.reason or view.unpublished.get(one.number, "")),
-        "metrics": {one_line(name): value for name, value in one.metrics.items()},
+        "metrics": {
+            one_line(name): value
+            for values in (one.metrics, _named("test_", one.test_metrics))
+            for name, value in values.items()
+        },
+        "error": one.standard_error,
         "params": _texts(one.hyperparameters or one.params),
         "run": row.run_id,
         "model_id": row.model_id,
     }
+
+
+def _named(prefix: str, values: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {prefix + name: value for name, value in values.items()}
 
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -134,10 +135,12 @@ def shown(params: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-_CHILD_TIMES: Final[Mapping[str, Callable[[Iteration], float | None]]] = {
+_CHILD_NUMBERS: Final[Mapping[str, Callable[[Iteration], float | None]]] = {
     "fit_time_s": lambda one: one.fit_s or None,
     "predict_time_s": lambda one: one.predict_s or None,
     "duration_s": lambda one: one.duration_s,
+    "standard_error": lambda one: one.standard_error,
+    "model_size_bytes": lambda one: sum(file.size_bytes for file in model_files(one)) or None,
 }
 
 
@@ -145,10 +148,11 @@ def child_points(iteration: Iteration) -> list[Point]:
     """Give all metrics of an ended iteration: means, times, and scores of the folds as steps."""
     at_ms = iteration.ended_ms or iteration.started_ms
     means = _finite(iteration.metrics)
-    times = _finite({name: value(iteration) for name, value in _CHILD_TIMES.items()})
+    times = _finite({name: value(iteration) for name, value in _CHILD_NUMBERS.items()})
+    tests = _finite({f"test_{name}": value for name, value in iteration.test_metrics.items()})
     points = [
         Point(key=name, value=value, timestamp_ms=at_ms, of_model=of_model)
-        for values, of_model in ((means, True), (times, False))
+        for values, of_model in ((means | tests, True), (times | _spreads(iteration), False))
         for name, value in with_keys(values).items()
     ]
     folds = with_keys({f"{name}_fold": row for name, row in iteration.fold_metrics.items()})
@@ -159,6 +163,15 @@ def child_points(iteration: Iteration) -> list[Point]:
             if value is not None and math.isfinite(value)
         ]
     return points
+
+
+def _spreads(iteration: Iteration) -> dict[str, float]:
+    """Give the standard deviation of each metric over the folds, of two folds at least."""
+    rows = {
+        name: [value for value in row if value is not None and math.isfinite(value)]
+        for name, row in iteration.fold_metrics.items()
+    }
+    return {f"{name}_std": statistics.stdev(row) for name, row in rows.items() if len(row) > 1}
 
 
 def child_files(iteration: Iteration) -> tuple[ArtifactFile, ...]:
@@ -274,6 +287,8 @@ def parent_tags(state: SweepState, facts: ParentFacts) -> dict[str, str]:
         tags[names.PREFIX + name] = str(n_in_state.get(name, 0))
     if state.started is not None:
         tags |= {names.PREFIX + name: str(getattr(state.started, name)) for name in _STARTED_TAGS}
+    if state.ended_by:
+        tags[names.ENDED_BY] = state.ended_by
     if state.best_iteration is not None:
         tags[names.BEST_ITERATION] = str(state.best_iteration)
     return {name: line for name, value in tags.items() if (line := one_line(value, MAX_TAG))}
@@ -317,7 +332,8 @@ def _best_of_all(state: SweepState) -> Iterator[Point]:
     if best is None or best.ended_ms is None:
         return
     step = state.finished.index(best.number)
-    for name, value in with_keys(_finite(best.metrics)).items():
+    tests = {f"test_{name}": value for name, value in best.test_metrics.items()}
+    for name, value in with_keys(_finite({**best.metrics, **tests})).items():
         if f"best_{name}" != _best_name(state):
             yield Point(key=f"best_{name}", value=value, timestamp_ms=best.ended_ms, step=step)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Final
 
 from mlflow_automl_remote.publishing.explained import escaped as _escaped
@@ -19,7 +20,8 @@ N_REASONS: Final = 5
 
 def to_markdown(view: View, experiment_id: str) -> str:
     """Write the description."""
-    parts = (_headline, _best, lambda one: _table(one, experiment_id), _failures, _footer)
+    table = partial(_table, experiment_id=experiment_id)
+    parts = (_headline, _best, table, _findings, _failures, _footer)
     blocks = [block for part in parts if (block := part(view))]
     while len(note := "\n\n".join(blocks)) > MAX_NOTE:
         blocks.pop(-2)
@@ -35,6 +37,8 @@ def _headline(view: View) -> str:
     data = state.data
     if data is not None:
         line += f" · {data.n_rows} rows, {data.n_columns} columns"
+    if state.ended_by:
+        line += f"\n\n{_escaped(state.ended_by, 300)}"
     if state.reason:
         line += f"\n\n> {_escaped(state.reason, 600)}"
     return line.replace("timed_out", "timed out").replace("out_of_memory", "out of memory")
@@ -49,6 +53,11 @@ def _best(view: View) -> str:
         f"### Best: {_escaped(one.pipeline)}\n\n"
         f"{_escaped(view.primary_metric)} **{_score(row)}** in iteration {one.number}."
     )
+    if one.standard_error is not None:
+        text += f" Standard error over the folds: {one.standard_error:.2g}."
+    tested = one.test_metrics.get(view.primary_metric)
+    if tested is not None:
+        text += f" On rows that nothing was chosen by: **{tested:.5g}**."
     if row.model_id:
         text += (
             "\n\n```python\nimport mlflow\n\n"
@@ -84,6 +93,16 @@ def _link(text: str, row: Row, experiment_id: str) -> str:
     return f"[{text}](#/experiments/{experiment_id}/runs/{row.run_id})" if row.run_id else text
 
 
+def _findings(view: View) -> str:
+    """Tell what a person should know about the data: warnings only."""
+    data = view.state.data
+    found = [one for one in data.guardrails if one.severity == "warning"] if data else []
+    lines = [f"- {_escaped(one.text, 200)}" for one in found[:N_REASONS]]
+    if len(found) > N_REASONS:
+        lines.append(f"- and {len(found) - N_REASONS} others, see `overview.html`")
+    return "\n".join(["### The data", "", *lines]) if lines else ""
+
+
 def _failures(view: View) -> str:
     """Tell the reasons why iterations have no model, the most frequent first."""
     reasons = Counter(
@@ -109,7 +128,8 @@ def _failures(view: View) -> str:
 
 def _footer(view: View) -> str:
     return (
-        "All iterations: `leaderboard.html` (sort, filter), `leaderboard.csv` in the artifacts. "
+        "All iterations: `leaderboard.html` (sort, filter), `leaderboard.csv`; data, times and "
+        "settings: `overview.html`; all in the artifacts. "
         f"Sweep `{view.facts.sweep_id}`."
     )
 

@@ -22,6 +22,7 @@ from mlflow_automl_remote.publishing.facts import ParentFacts
 from mlflow_automl_remote.publishing.leaderboard import to_csv, to_html
 from mlflow_automl_remote.publishing.model_folder import stage
 from mlflow_automl_remote.publishing.note import to_markdown
+from mlflow_automl_remote.publishing.overview import documents, to_page
 from mlflow_automl_remote.publishing.sink import DatasetRef, KnownRun, Sink, metrics_of
 from mlflow_automl_remote.publishing.view import View
 
@@ -152,6 +153,7 @@ class ParentPublisher:
             folder = Path(temporary, "upload")
             folder.mkdir()
             (folder / "leaderboard.html").write_text(to_html(view), encoding="utf-8")
+            (folder / "overview.html").write_text(to_page(view), encoding="utf-8")
             (folder / "leaderboard.csv").write_text(to_csv(view), encoding="utf-8", newline="")
             if view.state.status.is_finished:
                 self._lay_out_sweep(view.state, Path(temporary), folder)
@@ -160,6 +162,8 @@ class ParentPublisher:
     def _lay_out_sweep(self, state: SweepState, temporary: Path, folder: Path) -> None:
         sweep = folder / "sweep"
         sweep.mkdir()
+        for path, text in documents(state).items():
+            (folder / path).write_text(text, encoding="utf-8", newline="")
         source = self._files.bring(state.files, temporary / "fetched")
         stage(state.files, source, sweep)
         if self._journal is not None:

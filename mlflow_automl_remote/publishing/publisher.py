@@ -16,7 +16,7 @@ from mlflow_automl_remote.errors import ArtifactRefused, PublishFailed
 from mlflow_automl_remote.journal.replay import Iteration, SweepState
 from mlflow_automl_remote.publishing import facts as names
 from mlflow_automl_remote.publishing import mapping
-from mlflow_automl_remote.publishing.calls import StoreRefused, quiet
+from mlflow_automl_remote.publishing.calls import RunDeleted, StoreRefused, quiet
 from mlflow_automl_remote.publishing.children import Child, ChildPublisher, Fetch, Files
 from mlflow_automl_remote.publishing.facts import ParentFacts
 from mlflow_automl_remote.publishing.parent import Journal, ParentPublisher
@@ -28,6 +28,9 @@ _LOGGER = logging.getLogger(__name__)
 N_WRITERS: Final = (
     4  # runs written at a time to a server, which answers slowly; sqlite gains nothing
 )
+
+
+_DELETED: Final = "its run was deleted there"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,7 @@ class Publisher:
         self._store: _Store | None = None
         self._published: SweepState | None = None
         self._quarantined: dict[int, Quarantined] = {}
+        self._deleted: set[int] = set()
 
     def publish(self, state: SweepState) -> None:
         """Make MLflow show a state of the sweep.
@@ -152,6 +156,7 @@ class Publisher:
         self._publish_explanations(store, state)
         store.is_fresh = False
         unpublished = {number: one.reason for number, one in self._quarantined.items()}
+        unpublished |= dict.fromkeys(self._deleted, _DELETED)
         store.parent.publish(state, store.children, unpublished)
 
     def _ask(self, iterations: Sequence[Iteration]) -> _Store:
@@ -160,6 +165,7 @@ class Publisher:
             raise PublishFailed(
                 f"The sweep's run {run.run_id} was deleted. Restore it in MLflow to go on."
             )
+        self._sink.show_as_training(run.experiment_id)
         found = survey(self._sink, self._facts, run.experiment_id)
         keys = {one.number: self._facts.key(one.number) for one in iterations}
         return _Store(
@@ -195,6 +201,8 @@ class Publisher:
                 raise
 
     def _is_behind(self, store: _Store, iteration: Iteration) -> bool:
+        if iteration.number in self._deleted:
+            return False
         held = self._quarantined.get(iteration.number)
         if held is not None:
             return held.iteration != iteration
@@ -211,7 +219,7 @@ class Publisher:
             store.children[number] = store.writer.update(child, iteration, dataset)
             self._quarantined.pop(number, None)
         except (StoreRefused, ArtifactRefused) as error:
-            self._quarantine(store, iteration, child, error)
+            self._leave_out(store, iteration, child, error)
 
     def _find_or_create(self, store: _Store, iteration: Iteration) -> Child:
         number = iteration.number
@@ -224,6 +232,27 @@ class Publisher:
         store.n_created += 1
         store.children[number] = store.writer.create(iteration)
         return store.children[number]
+
+    def _leave_out(
+        self,
+        store: _Store,
+        iteration: Iteration,
+        child: Child | None,
+        error: PublishFailed | ArtifactRefused,
+    ) -> None:
+        """Go on without an iteration: because a person wants it so, or until it has changed."""
+        is_deleted = isinstance(error, RunDeleted) or (
+            isinstance(error, StoreRefused)
+            and child is not None
+            and self._sink.is_deleted(child.run.run_id)
+        )
+        if not is_deleted:
+            self._quarantine(store, iteration, child, error)
+            return
+        _LOGGER.info("Iteration %s was deleted in MLflow and stays so.", iteration.number)
+        store.children.pop(iteration.number, None)
+        self._quarantined.pop(iteration.number, None)
+        self._deleted.add(iteration.number)
 
     def _quarantine(
         self,
@@ -250,7 +279,7 @@ class Publisher:
             try:
                 store.children[number] = store.writer.explain(child, explanation)
             except (StoreRefused, ArtifactRefused) as error:
-                self._quarantine(store, state.iterations[number], child, error)
+                self._leave_out(store, state.iterations[number], child, error)
 
     def _dataset(self, state: SweepState) -> DatasetRef | None:
         data = state.data

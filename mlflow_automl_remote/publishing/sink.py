@@ -97,6 +97,23 @@ class Sink:
         """Read the sweep's run."""
         return _known_run(self._repeatable(lambda: self._client.get_run(self._parent_run_id)))
 
+    def is_deleted(self, run_id: str) -> bool:
+        """Whether a person has deleted a run."""
+        return _known_run(self._repeatable(lambda: self._client.get_run(run_id))).is_deleted
+
+    def show_as_training(self, experiment_id: str) -> None:
+        """Let the UI list the runs of an experiment as training runs, unless it says what it is.
+
+        Without the tag the UI guesses, and takes a run without a model for an evaluation.
+        """
+        tags = self._repeatable(lambda: self._client.get_experiment(experiment_id)).tags
+        if names.EXPERIMENT_KIND not in tags:
+            self._repeatable(
+                lambda: self._client.set_experiment_tag(
+                    experiment_id, names.EXPERIMENT_KIND, "custom_model_development"
+                )
+            )
+
     def children(self, experiment_id: str, key: str | None = None) -> list[KnownRun]:
         """Read the runs of the iterations, or of one; deleted ones too, the earliest first."""
         condition = f"tags.`{names.PARENT_RUN_ID}` = '{self._parent_run_id}'" + _and_key(key)

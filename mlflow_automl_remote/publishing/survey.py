@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mlflow_automl_remote.journal.replay import Iteration
 from mlflow_automl_remote.publishing import facts as names
 from mlflow_automl_remote.publishing import mapping
-from mlflow_automl_remote.publishing.calls import StoreRefused
+from mlflow_automl_remote.publishing.calls import RunDeleted
 from mlflow_automl_remote.publishing.children import Child
 from mlflow_automl_remote.publishing.facts import ParentFacts
 from mlflow_automl_remote.publishing.sink import KnownModel, KnownRun, Sink
@@ -60,11 +60,11 @@ def find(sink: Sink, facts: ParentFacts, experiment_id: str, key: str) -> Child 
     """Look for the run of a key once more; None when it has to be created.
 
     Raises:
-        StoreRefused: A person has deleted it.
+        RunDeleted: A person has deleted it.
     """
     found = survey(sink, facts, experiment_id, key)
     if key in found.deleted:
-        raise StoreRefused(f"Run {found.deleted[key]} was deleted, and is not created again.")
+        raise RunDeleted(f"Its run {found.deleted[key]} was deleted, and is not created again.")
     return found.children.get(key)
 
 

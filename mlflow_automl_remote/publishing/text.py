@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Final, TypeVar
@@ -11,6 +12,7 @@ MAX_REASON: Final = 1000
 MAX_TAG: Final = 5000
 MAX_PARAM: Final = 6000
 MAX_KEY: Final = 240
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 _UNPRINTABLE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
@@ -48,3 +50,19 @@ def with_keys(values: Mapping[str, _T]) -> dict[str, _T]:
             candidate = f"{allowed}_{n_seen}"
         named[candidate] = value
     return named
+
+
+def as_script(content: object) -> str:
+    """Write JSON that may stand in a script: no string in it can end it or begin a comment."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def cell(value: object) -> object:
+    """Guard text against being read as a formula by a spreadsheet."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value).strip()
+    return f"'{text}" if text.startswith(_FORMULA) else text
