@@ -30,6 +30,7 @@ from mlflow_automl_remote.agent.logs import set_up_logs
 from mlflow_automl_remote.agent.machine import sweep_started
 from mlflow_automl_remote.agent.models import load_model, save_model
 from mlflow_automl_remote.agent.recorder import Recorder, folder_of
+from mlflow_automl_remote.agent.usage import sampled
 from mlflow_automl_remote.automl.executor import Executor, Finished
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.errors import SweepFailed
@@ -78,7 +79,8 @@ class Agent:
         self._begin()
         inbox = Inbox(self._workspace / "inbox", self._control.handle)
         try:
-            last = self._run_to_the_end()
+            with sampled(self._recorder, self._workspace):
+                last = self._run_to_the_end()
         finally:
             inbox.close()
         self._recorder.record(last)

@@ -295,6 +295,13 @@ class ExplanationsCompared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSampled:
+    """How busy the machine is; values by MLflow's names, as `cpu_utilization_percentage`."""
+
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestHandled:
     """A request from outside was carried out, or was found to have no object.
 
@@ -336,6 +343,7 @@ Event: TypeAlias = (
     | ExplanationStarted
     | ExplanationFinished
     | ExplanationsCompared
+    | MachineSampled
     | RequestHandled
     | SweepFinished
 )
@@ -354,6 +362,7 @@ EVENT_TYPES: Final[Mapping[str, type[Event]]] = {
         ExplanationStarted,
         ExplanationFinished,
         ExplanationsCompared,
+        MachineSampled,
         RequestHandled,
         SweepFinished,
     )

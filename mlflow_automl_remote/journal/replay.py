@@ -19,6 +19,7 @@ from mlflow_automl_remote.journal.events import (
     FeaturesEngineered,
     IterationFinished,
     IterationStarted,
+    MachineSampled,
     RequestHandled,
     Scalar,
     SearchPlanned,
@@ -73,6 +74,14 @@ class Iteration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSample:
+    """How busy the machine was at a time; see `events.MachineSampled`."""
+
+    time_ms: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SweepState:
     """A sweep as its journal tells it so far.
 
@@ -104,6 +113,7 @@ class SweepState:
     explaining: int | None = None
     explanations: Mapping[int, ExplanationFinished] = field(default_factory=dict)
     comparison: ExplanationsCompared | None = None
+    samples: tuple[MachineSample, ...] = ()
     requests: tuple[RequestHandled, ...] = ()
     files: tuple[ArtifactFile, ...] = ()
     attempt: int = 0
@@ -258,6 +268,11 @@ def _explanations_compared(state: SweepState, event: ExplanationsCompared, _: in
     return replace(state, comparison=event)
 
 
+def _machine_sampled(state: SweepState, event: MachineSampled, time_ms: int) -> SweepState:
+    sample = MachineSample(time_ms=time_ms, values=event.values)
+    return replace(state, samples=(*state.samples, sample))
+
+
 def _request_handled(state: SweepState, event: RequestHandled, _: int) -> SweepState:
     return replace(state, requests=(*state.requests, event))
 
@@ -285,6 +300,7 @@ _HANDLERS: Final[Mapping[type[Event], Callable[[SweepState, Any, int], SweepStat
     ExplanationStarted: _explanation_started,
     ExplanationFinished: _explanation_finished,
     ExplanationsCompared: _explanations_compared,
+    MachineSampled: _machine_sampled,
     RequestHandled: _request_handled,
     SweepFinished: _sweep_finished,
 }

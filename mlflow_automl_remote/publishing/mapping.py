@@ -280,6 +280,7 @@ def parent_tags(state: SweepState, facts: ParentFacts) -> dict[str, str]:
         names.REASON: state.reason,
         names.ATTEMPT: str(state.attempt),
         names.N_FINISHED: str(len(state.finished)),
+        names.N_SAMPLES: str(len(state.samples)),
     }
     n_in_state = counts(state)
     for one in IterationState:

@@ -20,6 +20,7 @@ from mlflow_automl_remote.publishing.children import (
 )
 from mlflow_automl_remote.publishing.facts import ParentFacts
 from mlflow_automl_remote.publishing.leaderboard import to_csv, to_html
+from mlflow_automl_remote.publishing.machine import machine_points
 from mlflow_automl_remote.publishing.model_folder import stage
 from mlflow_automl_remote.publishing.note import to_markdown
 from mlflow_automl_remote.publishing.overview import documents, to_page
@@ -112,8 +113,8 @@ class ParentPublisher:
 
     def _log(self, state: SweepState, tags: Mapping[str, str]) -> None:
         run = self.run
-        known = run.tags.get(names.N_FINISHED, "0")
-        points = mapping.parent_points(state, int(known) if known.isdecimal() else 0)
+        points = mapping.parent_points(state, _count(run.tags.get(names.N_FINISHED)))
+        points += machine_points(state, _count(run.tags.get(names.N_SAMPLES)))
         params = missing(run.params, mapping.parent_params(state))
         self._sink.log(
             run.run_id,
@@ -176,3 +177,7 @@ class ParentPublisher:
         if state.comparison is not None:
             fetched = temporary / "fetched-comparison"
             lay_out_explanation(self._files, state.comparison, fetched, folder)
+
+
+def _count(text: str | None) -> int:
+    return int(text) if text is not None and text.isdecimal() else 0

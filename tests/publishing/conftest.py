@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -298,14 +299,14 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> It
         )
     uri = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not _answers(uri):
             assert process.poll() is None, (folder / "server.log").read_text()
-            assert time.monotonic() < deadline, "The MLflow server did not start within 60 s."
+            assert time.monotonic() < deadline, "The MLflow server did not start within 120 s."
         yield uri
     finally:
-        os.killpg(process.pid, 15)
-        process.wait(20)
+        os.killpg(process.pid, signal.SIGKILL)  # its folder goes with it
+        process.wait(60)
 
 
 def _answers(uri: str) -> bool:

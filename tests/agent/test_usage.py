@@ -1,0 +1,36 @@
+"""What the machine is doing while a sweep runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mlflow_automl_remote.agent.usage import Usage, sampled
+
+
+def test_a_sample_has_the_values_of_this_machine(tmp_path: Path) -> None:
+    """Under the names that MLflow's own monitor uses; percentages are between 0 and 100."""
+    usage = Usage(tmp_path)
+    sum(range(200_000))
+    values = usage.read()
+    names = {
+        *("cpu_utilization_percentage", "disk_usage_percentage", "disk_usage_megabytes"),
+        *("system_memory_usage_percentage", "system_memory_usage_megabytes"),
+        *("network_receive_megabytes", "network_transmit_megabytes", "disk_available_megabytes"),
+    }
+    assert names <= set(values)
+    for name in names:
+        limit = 100 if name.endswith("percentage") else float("inf")
+        assert 0 <= values[name] <= limit
+    assert values["system_memory_usage_megabytes"] > 10
+
+
+def test_a_machine_that_cannot_be_read_costs_nothing(tmp_path: Path, monkeypatch: Any) -> None:
+    """The sweep goes on without samples."""
+
+    def unreadable(*_: object) -> None:
+        raise OSError("no /proc")
+
+    monkeypatch.setattr(Usage, "__init__", unreadable)
+    with sampled(None, tmp_path):  # type: ignore[arg-type]
+        pass
