@@ -6,7 +6,7 @@ Knows nothing of where it comes from (`data` checks it, `storage` keeps it on di
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,30 @@ class ColumnSchema:
     n_missing: int
     n_unique: int
     dropped_reason: str | None = None
+
+
+class TableRows:
+    """Some rows of a table, of which no copy is made but column by column.
+
+    Args:
+        table: Of any columns.
+        indices: Positions of the rows.
+    """
+
+    rows_of_table = True
+    """By which `TablePreprocessor`, which knows nothing of this package, knows it."""
+
+    def __init__(self, table: pd.DataFrame, indices: Indices) -> None:
+        self._table = table
+        self._indices = indices
+        self.columns = table.columns
+        self.shape = (len(indices), table.shape[1])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, name: object) -> pd.Series[Any]:
+        return self._table[name].iloc[self._indices]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,8 +140,14 @@ class Dataset:
         """How many rows the rarest class has; classification only."""
         return int(np.unique(self.y, return_counts=True)[1].min())
 
-    def rows(self, indices: Indices | slice) -> Features:
-        """Give rows of X in the form that a pipeline is fitted on: a copy, without names added."""
+    def rows(self, indices: Indices | slice) -> Features | TableRows:
+        """Give rows of X in the form that a pipeline is fitted on, without names added.
+
+        A copy of an array or sparse matrix. Columns of a table are taken when they are asked for:
+        a pipeline over a table begins with a step that asks for one at a time.
+        """
+        if isinstance(self.X, pd.DataFrame) and not isinstance(indices, slice):
+            return TableRows(self.X, indices)
         return take_rows(self.X, indices)
 
     def features(self) -> Features:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -101,6 +101,8 @@ def build(
         mode: Literal["dense", "native"] = "native" if native else "dense"
         first = featurization.build_preprocessor(dataset, mode=mode, task=task, seed=context.seed)
         steps += [("preprocess", first)] if first is not None else []
+        # What the first step makes is nobody else's: the scaler need not copy it.
+        context = replace(context, in_place=first is not None)
     if native and (steps or context.has_gaps):
         steps.append(("scaler", "passthrough"))
     else:

@@ -97,6 +97,7 @@ class BuildContext:
         stops_early: Whether boosters are watched on rows held out of those they are fitted on.
         is_sparse: Whether X is a sparse matrix.
         has_gaps: Whether X is an array that lacks values.
+        in_place: Whether a scaler may write over what it is given.
         n_cells: Numbers stored in so many rows of a sparse matrix; 0 for others.
     """
 
@@ -111,6 +112,7 @@ class BuildContext:
     stops_early: bool = False
     is_sparse: bool = False
     has_gaps: bool = False
+    in_place: bool = False
     n_cells: int = 0
 
     @property

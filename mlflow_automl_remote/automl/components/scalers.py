@@ -41,9 +41,10 @@ def _suggest_robust(trial: Trial) -> Params:
 
 
 def _build_robust(params: Params, context: BuildContext) -> Estimator:
-    del context
     low = int(params["quantile_low"] or 0)
-    return RobustScaler(quantile_range=(low, 100 - low))  # type: ignore[no-any-return]
+    return RobustScaler(  # type: ignore[no-any-return]
+        quantile_range=(low, 100 - low), copy=not context.in_place
+    )
 
 
 def _suggest_pca(trial: Trial) -> Params:
@@ -77,7 +78,9 @@ def _build_svd(params: Params, context: BuildContext) -> Estimator:
 def _build_standard(params: Params, context: BuildContext) -> Estimator:
     """Leave a sparse matrix where it is: moved to its mean it would have no zeros."""
     with_mean = params["with_mean"] and not context.is_sparse
-    return StandardScaler(**{**params, "with_mean": with_mean})  # type: ignore[no-any-return]
+    return StandardScaler(  # type: ignore[no-any-return]
+        **{**params, "with_mean": with_mean}, copy=not context.in_place
+    )
 
 
 def _suggest_norm(trial: Trial) -> Params:
@@ -85,12 +88,16 @@ def _suggest_norm(trial: Trial) -> Params:
 
 
 SCALERS: Final = (
-    Component(name="MaxAbsScaler", suggest=_nothing, build=lambda p, c: MaxAbsScaler()),
-    Component(name="MinMaxScaler", suggest=_nothing, build=lambda p, c: MinMaxScaler()),
+    Component(
+        name="MaxAbsScaler", suggest=_nothing, build=lambda p, c: MaxAbsScaler(copy=not c.in_place)
+    ),
+    Component(
+        name="MinMaxScaler", suggest=_nothing, build=lambda p, c: MinMaxScaler(copy=not c.in_place)
+    ),
     Component(
         name="Normalizer",
         suggest=_suggest_norm,
-        build=lambda p, c: Normalizer(**p),
+        build=lambda p, c: Normalizer(copy=not c.in_place, **p),
         defaults={"norm": "l2"},
     ),
     Component(

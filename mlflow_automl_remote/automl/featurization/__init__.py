@@ -21,8 +21,12 @@ from mlflow_automl_remote.automl.featurization.preprocessor import (
 )
 from mlflow_automl_remote.config import Task
 
-LARGE_CELLS: Final = 20_000_000
+LARGE_CELLS: Final = 5_000_000
 """Above so many values, single precision halves the memory of every iteration."""
+N_TEXT: Final = 30
+"""Numbers that a column of free text becomes."""
+N_TEXT_OF_LARGE: Final = 10
+"""The same above so many values."""
 _TYPE_NAMES: Final[dict[str, str]] = {
     "number": "Numeric",
     "boolean": "Boolean",
@@ -70,6 +74,7 @@ def build_preprocessor(
         mode=mode,
         task=task,
         dtype="float32" if large else "float64",
+        n_text_components=N_TEXT_OF_LARGE if large else N_TEXT,
         random_state=seed,
     )
 

@@ -5,7 +5,7 @@ Travels with the models that use it: imports nothing of this package but `values
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
@@ -24,7 +24,11 @@ from mlflow_automl_remote.automl.featurization.values import (
 Columns: TypeAlias = Mapping[str, pd.Series]
 Target: TypeAlias = NDArray[np.generic]
 
+Out: TypeAlias = NDArray[Any]
+"""Where numbers are written: single or double precision."""
+
 MAX_WORDS: Final = 20_000
+MAX_TEXTS: Final = 50_000
 SMALLEST_DIRECTION: Final = 1e-6  # of the largest; smaller ones are rounding errors
 DATE_PARTS: Final = ("year", "month", "day", "day_of_week", "hour")
 _DAY_S: Final = 86_400.0
@@ -45,12 +49,16 @@ class Block(Protocol):
     steps: tuple[str, ...]
     is_category: bool
 
-    def fit_transform(self, columns: Columns, y: Target) -> FloatArray:
-        """Learn from columns and targets, and give numbers of shape (n_rows, n_names)."""
+    def fit(self, columns: Columns, y: Target) -> None:
+        """Learn from columns and targets."""
         ...
 
-    def transform(self, columns: Columns) -> FloatArray:
-        """Give numbers of shape (n_rows, n_names) for more rows."""
+    def write(self, columns: Columns, out: Out) -> None:
+        """Write numbers into `out`, of shape (n_rows, n_names)."""
+        ...
+
+    def write_fitted(self, columns: Columns, out: Out) -> None:
+        """Do the same for the rows that it was just fitted on, as a model is to be fitted on."""
         ...
 
 
@@ -62,42 +70,46 @@ class Numbers:
     def __init__(self, wanted: Sequence[str], *, fill: bool) -> None:
         self.wanted = tuple(wanted)
         self.fill = fill
-        self.medians: FloatArray = np.zeros(0)
+        self.medians: list[float] = []
+        self.gaps: list[int] = []
         self.steps: tuple[str, ...] = ()
 
-    def read(self, columns: Columns) -> FloatArray:
-        """Give the columns as numbers with NaN for gaps."""
-        return np.column_stack([as_numbers(columns[name]) for name in self.wanted])
+    def values(self, columns: Columns) -> Iterator[FloatArray]:
+        """Give one array of numbers after the other, with NaN for gaps."""
+        for name in self.wanted:
+            yield as_numbers(columns[name])
 
     def in_names(self) -> tuple[list[str], list[str]]:
-        """Give names and sources of what `read` gives."""
+        """Give names and sources of what `values` gives."""
         return list(self.wanted), list(self.wanted)
 
-    def fit_transform(self, columns: Columns, y: Target) -> FloatArray:
+    def fit(self, columns: Columns, y: Target) -> None:
         """Learn medians and which columns have gaps."""
         del y
-        values = self.read(columns)
+        if self.fill:
+            for at, values in enumerate(self.values(columns)):
+                missing = np.isnan(values)
+                if missing.any():
+                    self.gaps.append(at)
+                self.medians.append(0.0 if missing.all() else float(np.nanmedian(values)))
+            self.steps += ("median for gaps", "mark of gaps")
         self.names, self.sources = self.in_names()
-        if not self.fill:
-            return values
-        self.gaps = np.flatnonzero(np.isnan(values).any(axis=0))
-        self.medians = _medians(values)
         self.names += [f"{self.names[at]}_missing" for at in self.gaps]
         self.sources += [self.sources[at] for at in self.gaps]
-        self.steps += ("median for gaps", "mark of gaps")
-        return self._filled(values)
 
-    def transform(self, columns: Columns) -> FloatArray:
-        """Fill gaps with the medians that were learnt."""
-        values = self.read(columns)
-        return self._filled(values) if self.fill else values
+    def write(self, columns: Columns, out: Out) -> None:
+        """Write one column after the other; gaps are filled with the medians that were learnt."""
+        marks = {at: len(self.names) - len(self.gaps) + n for n, at in enumerate(self.gaps)}
+        for at, values in enumerate(self.values(columns)):
+            if not self.fill:
+                out[:, at] = values
+                continue
+            missing = np.isnan(values)
+            out[:, at] = np.where(missing, self.medians[at], values)
+            if at in marks:
+                out[:, marks[at]] = missing
 
-    def _filled(self, values: FloatArray) -> FloatArray:
-        missing = np.isnan(values)
-        filled = np.where(missing, self.medians, values)
-        if len(self.gaps) == 0:
-            return filled
-        return np.hstack([filled, missing[:, self.gaps].astype(np.float64)])
+    write_fitted = write
 
 
 class Dates(Numbers):
@@ -108,17 +120,19 @@ class Dates(Numbers):
         self.steps = ("days since 1970", "parts of the calendar")
         self.parts: dict[str, tuple[str, ...]] = {}
 
-    def read(self, columns: Columns) -> FloatArray:
-        """Give days and parts; which parts is learnt the first time."""
-        found: list[FloatArray] = []
+    def fit(self, columns: Columns, y: Target) -> None:
+        """Learn which parts differ, medians and gaps."""
+        self.parts = {name: _useful_parts(as_times(columns[name])) for name in self.wanted}
+        super().fit(columns, y)
+
+    def values(self, columns: Columns) -> Iterator[FloatArray]:
+        """Give the days of a column, then its parts."""
         for name in self.wanted:
             times = as_times(columns[name])
-            if name not in self.parts:
-                self.parts[name] = _useful_parts(times)
             days = times.to_numpy().astype("datetime64[s]").astype(np.float64) / _DAY_S
-            found.append(np.where(times.isna(), np.nan, days))
-            found += [_part(times, part) for part in self.parts[name]]
-        return np.column_stack(found)
+            yield np.where(times.isna(), np.nan, days)
+            for part in self.parts[name]:
+                yield _part(times, part)
 
     def in_names(self) -> tuple[list[str], list[str]]:
         """Name every part after its column."""
@@ -139,15 +153,12 @@ def _part(times: pd.DatetimeIndex, part: str) -> FloatArray:
     return np.asarray(getattr(times, part), dtype=np.float64)
 
 
-def _medians(values: FloatArray) -> FloatArray:
-    """Give the median of each column; 0 for a column without values."""
-    empty = np.isnan(values).all(axis=0)
-    medians: FloatArray = np.nanmedian(np.where(empty, 0.0, values), axis=0)
-    return medians
-
-
 class Text:
-    """Free text as a few directions in the space of its words (TF-IDF, then truncated SVD)."""
+    """Free text as a few directions in the space of its words (TF-IDF, then truncated SVD).
+
+    Words and directions are learnt from at most `MAX_TEXTS` rows: more would not change them, and
+    take memory many times that of what comes out.
+    """
 
     is_category = False
     steps: tuple[str, ...] = ("TF-IDF of words", "truncated SVD")
@@ -157,35 +168,35 @@ class Text:
         self.n_components = n_components
         self.seed = seed
 
-    def fit_transform(self, columns: Columns, y: Target) -> FloatArray:
+    def fit(self, columns: Columns, y: Target) -> None:
         """Learn words and directions."""
         del y
-        texts = as_text(columns[self.name])
+        column = columns[self.name]
+        if len(column) > MAX_TEXTS:
+            rng = np.random.default_rng(self.seed)
+            column = column.iloc[np.sort(rng.choice(len(column), MAX_TEXTS, replace=False))]
         self.words = TfidfVectorizer(max_features=MAX_WORDS, sublinear_tf=True)
         self.svd: Any = None
         try:
-            weights = self.words.fit_transform(texts)
+            weights = self.words.fit_transform(as_text(column))
         except ValueError:  # not a single word in these rows
             self.names, self.sources = [], []
-            return np.empty((len(texts), 0))
+            return
+        n_kept = weights.shape[1]
         n_components = min(self.n_components, weights.shape[0] - 1, weights.shape[1] - 1)
         if n_components >= 1:
             self.svd = TruncatedSVD(n_components, random_state=self.seed).fit(weights)
             sizes = self.svd.singular_values_
-            self.n_kept = int((sizes > SMALLEST_DIRECTION * sizes.max()).sum())
-        values = self._directions(weights)
-        self.names = [f"{self.name}_text{number}" for number in range(values.shape[1])]
-        self.sources = [self.name] * len(self.names)
-        return values
+            n_kept = int((sizes > SMALLEST_DIRECTION * sizes.max()).sum())
+        self.names = [f"{self.name}_text{number}" for number in range(n_kept)]
+        self.sources = [self.name] * n_kept
 
-    def transform(self, columns: Columns) -> FloatArray:
-        """Give the directions."""
-        texts = as_text(columns[self.name])
-        if not self.names:
-            return np.empty((len(texts), 0))
-        return self._directions(self.words.transform(texts))
+    def write(self, columns: Columns, out: Out) -> None:
+        """Write the directions, some rows at a time."""
+        column, n_kept = columns[self.name], len(self.names)
+        for begin in range(0, len(column) if n_kept else 0, MAX_TEXTS):
+            weights = self.words.transform(as_text(column.iloc[begin : begin + MAX_TEXTS]))
+            found = weights.toarray() if self.svd is None else self.svd.transform(weights)
+            out[begin : begin + MAX_TEXTS] = found[:, :n_kept]
 
-    def _directions(self, weights: Any) -> FloatArray:
-        if self.svd is None:
-            return np.asarray(weights.toarray(), dtype=np.float64)
-        return np.asarray(self.svd.transform(weights)[:, : self.n_kept], dtype=np.float64)
+    write_fitted = write

@@ -5,7 +5,7 @@ Travels with the models that use it: imports nothing of this package but `values
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ from mlflow_automl_remote.automl.featurization.values import FloatArray, factori
 
 Columns: TypeAlias = "Mapping[str, pd.Series[Any]]"
 Target: TypeAlias = NDArray[np.generic]
+Out: TypeAlias = NDArray[Any]
 
 N_CROSS_FIT: Final = 5  # parts of the rows; each is encoded by the targets of the others
 PRIOR_ROWS: Final = 10.0  # a category with so many rows is half its own mean, half that of all
@@ -69,13 +70,10 @@ class _Categories:
         self.wanted = tuple(wanted)
         self.levels = {name: Levels(max_levels) for name in wanted}
 
-    def fit_codes(self, columns: Columns) -> list[NDArray[np.intp]]:
-        """Learn the categories of every column, and give the codes of each."""
-        return [self.levels[name].fit(columns[name]) for name in self.wanted]
-
-    def codes(self, columns: Columns) -> list[NDArray[np.intp]]:
-        """Give the codes of every column."""
-        return [self.levels[name].codes(columns[name]) for name in self.wanted]
+    def codes(self, columns: Columns) -> Iterator[NDArray[np.intp]]:
+        """Give the codes of one column after the other."""
+        for name in self.wanted:
+            yield self.levels[name].codes(columns[name])
 
 
 class OneHot(_Categories):
@@ -84,10 +82,11 @@ class OneHot(_Categories):
     is_category = False
     steps: tuple[str, ...] = ("one-hot",)
 
-    def fit_transform(self, columns: Columns, y: Target) -> FloatArray:
+    def fit(self, columns: Columns, y: Target) -> None:
         """Learn which categories get a column."""
         del y
-        codes = self.fit_codes(columns)
+        for name in self.wanted:
+            self.levels[name].fit(columns[name])
         self.kept = [_one_hot_codes(level) for level in self.levels.values()]
         pairs = [
             (f"{name}_{level.names()[code]}", name)
@@ -96,19 +95,16 @@ class OneHot(_Categories):
         ]
         self.names = [name for name, _ in pairs]
         self.sources = [source for _, source in pairs]
-        return self._spread(codes)
 
-    def transform(self, columns: Columns) -> FloatArray:
+    def write(self, columns: Columns, out: Out) -> None:
         """Mark the category of each row; none for one that was never seen."""
-        return self._spread(self.codes(columns))
+        at = 0
+        for codes, kept in zip(self.codes(columns), self.kept, strict=True):
+            for code in kept:
+                out[:, at] = codes == code
+                at += 1
 
-    def _spread(self, codes: list[NDArray[np.intp]]) -> FloatArray:
-        return np.hstack(
-            [
-                (column[:, None] == np.asarray(kept)[None, :]).astype(np.float64)
-                for column, kept in zip(codes, self.kept, strict=True)
-            ]
-        )
+    write_fitted = write
 
 
 def _one_hot_codes(level: Levels) -> list[int]:
@@ -123,16 +119,20 @@ class Codes(_Categories):
     is_category = True
     steps: tuple[str, ...] = ("category codes",)
 
-    def fit_transform(self, columns: Columns, y: Target) -> FloatArray:
+    def fit(self, columns: Columns, y: Target) -> None:
         """Learn the codes."""
         del y
+        for name in self.wanted:
+            self.levels[name].fit(columns[name])
         self.names = list(self.wanted)
         self.sources = list(self.wanted)
-        return np.column_stack(self.fit_codes(columns)).astype(np.float64)
 
-    def transform(self, columns: Columns) -> FloatArray:
-        """Give the codes."""
-        return np.column_stack(self.codes(columns)).astype(np.float64)
+    def write(self, columns: Columns, out: Out) -> None:
+        """Write the codes."""
+        for at, codes in enumerate(self.codes(columns)):
+            out[:, at] = codes
+
+    write_fitted = write
 
 
 class TargetMeans(_Categories):
@@ -150,27 +150,41 @@ class TargetMeans(_Categories):
         self.n_classes = n_classes
         self.seed = seed
 
-    def fit_transform(self, columns: Columns, y: Target) -> FloatArray:
-        """Learn the means of all rows; give those that leave each row's own part out."""
-        codes = self.fit_codes(columns)
+    def fit(self, columns: Columns, y: Target) -> None:
+        """Learn the means of all rows."""
         targets, shown = self._targets(y)
-        parts = np.random.default_rng(self.seed).permutation(len(y)) % N_CROSS_FIT
-        sizes = [level.n_codes for level in self.levels.values()]
-        pairs = list(zip(codes, sizes, strict=True))
         prior = targets.mean(axis=0)
-        self.means = [_means(*_sums(each, targets, size), prior) for each, size in pairs]
-        self.counts = [np.log1p(np.bincount(each, minlength=size)) for each, size in pairs]
+        self.means, self.counts = [], []
+        for name in self.wanted:
+            codes = self.levels[name].fit(columns[name])
+            size = self.levels[name].n_codes
+            self.means.append(_means(*_sums(codes, targets, size), prior))
+            self.counts.append(np.log1p(np.bincount(codes, minlength=size)))
         self.names = [f"{name}_mean{each}" for name in self.wanted for each in shown]
         self.names += [f"{name}_count" for name in self.wanted]
         self.sources = [name for name in self.wanted for _ in shown] + list(self.wanted)
-        means = [_cross_fitted(each, targets, size, parts) for each, size in pairs]
-        return self._with_counts(means, codes)
+        self._fitted_on: FloatArray | None = targets
 
-    def transform(self, columns: Columns) -> FloatArray:
-        """Give means and counts; the mean of all for a category that was never seen."""
-        codes = self.codes(columns)
-        found = [means[each] for means, each in zip(self.means, codes, strict=True)]
-        return self._with_counts(found, codes)
+    def write(self, columns: Columns, out: Out) -> None:
+        """Write means and counts; the mean of all for a category that was never seen."""
+        for number, codes in enumerate(self.codes(columns)):
+            self._write(number, self.means[number][codes], codes, out)
+
+    def write_fitted(self, columns: Columns, out: Out) -> None:
+        """Write means that leave each row's own part out."""
+        targets, self._fitted_on = self._fitted_on, None
+        if targets is None:
+            raise RuntimeError("Targets are kept until the rows fitted on are written, once.")
+        parts = np.random.default_rng(self.seed).permutation(len(targets)) % N_CROSS_FIT
+        for number, codes in enumerate(self.codes(columns)):
+            size = self.levels[self.wanted[number]].n_codes
+            self._write(number, _cross_fitted(codes, targets, size, parts), codes, out)
+
+    def _write(self, number: int, means: FloatArray, codes: NDArray[np.intp], out: Out) -> None:
+        """Write what comes out of one column: its means, and its count after all means."""
+        width = means.shape[1]
+        out[:, number * width : (number + 1) * width] = means
+        out[:, len(self.wanted) * width + number] = self.counts[number][codes]
 
     def _targets(self, y: Target) -> tuple[FloatArray, list[str]]:
         """Give what is averaged, of shape (n_rows, n_means), and how each mean is named."""
@@ -180,10 +194,6 @@ class TargetMeans(_Categories):
         if self.n_classes == 2:
             return at.astype(np.float64)[:, None], [""]
         return np.eye(len(classes))[at], [f"_{label}" for label in classes]
-
-    def _with_counts(self, means: list[FloatArray], codes: list[NDArray[np.intp]]) -> FloatArray:
-        counts = [count[each] for count, each in zip(self.counts, codes, strict=True)]
-        return np.hstack([*means, np.column_stack(counts)])
 
 
 def _sums(

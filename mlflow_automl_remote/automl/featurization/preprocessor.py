@@ -6,7 +6,7 @@ Travels with the models that use it: imports nothing of this package but the blo
 from __future__ import annotations
 
 import re
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,6 @@ from mlflow_automl_remote.automl.featurization.blocks import (
     Text,
 )
 from mlflow_automl_remote.automl.featurization.categories import Codes, OneHot, TargetMeans
-from mlflow_automl_remote.automl.featurization.values import FloatArray
 
 Mode = Literal["dense", "native"]
 Kind = Literal["number", "boolean", "category", "many", "date", "text", "dropped"]
@@ -82,20 +81,19 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Not the same as `fit` and then `transform`: a row's own target is left out of its numbers.
         """
         self.n_features_in_ = len(self.columns)
-        if isinstance(X, pd.DataFrame):
+        if _is_named(X):
             self.feature_names_in_ = np.array([name for name, _ in self.columns], dtype=object)
         columns, y = self._columns(X), np.asarray(y)
         n_classes = len(np.unique(y)) if self.task == "classification" else 0
         self.blocks_ = self._blocks(n_classes)
-        parts = [self._typed(block.fit_transform(columns, y)) for block in self.blocks_]
+        for block in self.blocks_:
+            block.fit(columns, y)
         self.categorical_features_ = self._positions()
-        return self._joined(parts, len(X))
+        return self._written(columns, len(X), fitted=True)
 
     def transform(self, X: Any) -> Any:
         """Give rows as numbers."""
-        columns = self._columns(X)
-        parts = [self._typed(block.transform(columns)) for block in self.blocks_]
-        return self._joined(parts, len(X))
+        return self._written(self._columns(X), len(X), fitted=False)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Give the name of each number that comes out."""
@@ -129,11 +127,11 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _columns(self, X: Any) -> Columns:
         names = [name for name, _ in self.columns]
-        if isinstance(X, pd.DataFrame):
+        if _is_named(X):
             for name in self._of("number", "boolean", "date", "category", "many", "text"):
                 if name not in X.columns:
                     raise ValueError(f"X lacks the column '{name}' that the model was fitted on.")
-            return {name: X[name] for name in names if name in X.columns}
+            return cast("Columns", X)
         array = np.asarray(X)
         if array.ndim != 2 or array.shape[1] != len(names):
             raise ValueError(
@@ -142,33 +140,40 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             )
         return {name: pd.Series(array[:, at]) for at, name in enumerate(names)}
 
-    def _typed(self, part: FloatArray) -> NDArray[Any]:
-        """Give what a block made in the output's type at once: it may be half the memory."""
-        return part.astype(self.dtype, copy=False)
-
     def _positions(self) -> list[int]:
         flags = [block.is_category for block in self.blocks_ for _ in block.names]
         return [at for at, flag in enumerate(flags) if flag]
 
-    def _joined(self, parts: list[NDArray[Any]], n_rows: int) -> Any:
+    def _written(self, columns: Columns, n_rows: int, *, fitted: bool) -> Any:
+        """Have the blocks write into what comes out: nothing is there twice."""
         if self.mode == "native":
-            return self._framed(parts, n_rows)
-        if not parts:
-            return np.zeros((n_rows, 0), dtype=self.dtype)
-        return np.concatenate(parts, axis=1)
+            return self._framed(columns, n_rows, fitted=fitted)
+        out = np.empty((n_rows, sum(len(block.names) for block in self.blocks_)), self.dtype)
+        at = 0
+        for block in self.blocks_:
+            part = out[:, at : at + len(block.names)]
+            (block.write_fitted if fitted else block.write)(columns, part)
+            at += len(block.names)
+        return out
 
-    def _framed(self, parts: list[NDArray[Any]], n_rows: int) -> pd.DataFrame:
+    def _framed(self, columns: Columns, n_rows: int, *, fitted: bool) -> pd.DataFrame:
         names = iter(_unique([_safe(name) for name in self.get_feature_names_out()]))
-        columns: dict[str, Any] = {}
-        for block, part in zip(self.blocks_, parts, strict=True):
-            for at, name in enumerate(block.names):
-                if isinstance(block, Codes):
-                    values = part[:, at].astype(np.int16)
-                    codes = pd.RangeIndex(block.levels[name].n_codes)
-                    columns[next(names)] = pd.Categorical.from_codes(values, codes)
-                else:
-                    columns[next(names)] = part[:, at]
-        return pd.DataFrame(columns, index=range(n_rows), copy=False)
+        made: dict[str, Any] = {}
+        for block in self.blocks_:
+            if isinstance(block, Codes):
+                for source, codes in zip(block.wanted, block.codes(columns), strict=True):
+                    kinds = pd.RangeIndex(block.levels[source].n_codes)
+                    made[next(names)] = pd.Categorical.from_codes(codes.astype(np.int16), kinds)
+                continue
+            part = np.empty((n_rows, len(block.names)), self.dtype, order="F")
+            (block.write_fitted if fitted else block.write)(columns, part)
+            made |= {next(names): part[:, at] for at in range(len(block.names))}
+        return pd.DataFrame(made, index=range(n_rows), copy=False)
+
+
+def _is_named(X: Any) -> bool:
+    """Whether X is a table, or rows of one whose columns are taken when they are needed."""
+    return isinstance(X, pd.DataFrame) or hasattr(X, "rows_of_table")
 
 
 def _safe(name: str) -> str:
