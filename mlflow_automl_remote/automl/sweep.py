@@ -230,7 +230,8 @@ class Sweep:
             self._order(proposal, output_dir),
             output_dir=output_dir,
             timeout_s=timeout_s,
-            n_threads=self.plan.n_threads,
+            # Matrices of an ensemble are small: threads would only wait for one another.
+            n_threads=1 if proposal.is_ensemble else self.plan.n_threads,
             memory_mb=self._config.mem_in_mb,
         )
         self._if_killed[ticket] = if_killed

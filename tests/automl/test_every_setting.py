@@ -27,14 +27,10 @@ def test_a_setting_is_used_by_a_test_of_what_it_changes(name: str) -> None:
 def test_blocked_models_are_never_proposed() -> None:
     """Neither by the portfolio nor after it, and the others all may be."""
     given = {"task": "classification", "blocked_models": "LightGBM,SVM,CatBoost"}
-    config = AutoMLConfig.parse(given)
-    assert set(MODELS["classification"]) - {"LightGBM", "SVM", "CatBoost"} == set(
-        config.searched_models
-    )
-    sampler = Sampler("classification", config.searched_models, greater_is_better=True, seed=0)
-    proposals = Proposals(
-        "classification", config.searched_models, n_iterations=40, sampler=sampler
-    )
+    left = AutoMLConfig.parse(given).searched_models
+    assert set(MODELS["classification"]) - {"LightGBM", "SVM", "CatBoost"} == set(left)
+    sampler = Sampler("classification", left, greater_is_better=True, seed=0)
+    proposals = Proposals("classification", left, n_iterations=40, sampler=sampler)
     proposed = {each.model for each in iter(proposals.next, None)}
-    assert proposed <= set(config.searched_models)
+    assert proposed <= set(left)
     assert "XGBoost" in proposed

@@ -105,6 +105,7 @@ def _config(**settings: object) -> AutoMLConfig:
             "primary_metric": "AUC_weighted",
             "n_cross_validations": 3,
             "max_concurrent_iterations": 1,
+            "max_cores_per_iteration": 1,  # threads wait for one another on a busy machine
             "allowed_models": FAST,
         }
         | settings

@@ -85,6 +85,7 @@ def _config(**settings: object) -> AutoMLConfig:
             "primary_metric": "AUC_weighted",
             "n_cross_validations": 3,
             "max_concurrent_iterations": 1,
+            "max_cores_per_iteration": 1,  # threads wait for one another on a busy machine
             "allowed_models": FAST,
         }
         | settings
@@ -140,6 +141,7 @@ def test_the_same_seed_gives_the_same_scores_whatever_the_concurrency(
                 iterations=LAG + 6,
                 n_cross_validations=2,
                 max_concurrent_iterations=n,
+                max_cores_per_iteration=None,
                 allowed_models=("DecisionTree", "LightGBM", "SGD"),
             ),
             tmp_path / "data",
