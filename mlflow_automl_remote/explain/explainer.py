@@ -196,7 +196,7 @@ def _explained(
 ) -> list[Attributed]:
     """Explain rows in groups until the budget ends; nothing where values do not add up."""
     parts: list[Attributed] = []
-    n_done, n_next = 0, method.n_rows_at_once
+    n_done, n_next = 0, min(method.n_rows_first, method.n_rows_at_once)
     while n_done < len(ids) and n_next > 0:
         group = ids[n_done : n_done + n_next]
         part = method.attribute(group)

@@ -26,7 +26,8 @@ from mlflow_automl_remote.explain.outputs import (
 from mlflow_automl_remote.explain.sampled import Asked, Sampler, n_background_for
 from mlflow_automl_remote.explain.tables import Ints, Table, take
 
-ROWS_OF_A_FOREST: Final = 128
+ROWS_OF_A_FOREST: Final = 1024
+FIRST_ROWS_OF_A_FOREST: Final = 128
 ROWS_AT_ONCE: Final = 4096
 
 _log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ def _exact(name: str, values: Exact, output: Answer, space: OutputSpace, game: G
         n_background=int(game.background.shape[0]),
         attribute=attribute,
         n_rows_at_once=ROWS_AT_ONCE if name == "linear" else ROWS_OF_A_FOREST,
+        n_rows_first=ROWS_AT_ONCE if name == "linear" else FIRST_ROWS_OF_A_FOREST,
     )
 
 
@@ -189,4 +191,5 @@ def _sum_method(
         n_background=n_background,
         attribute=attribute,
         n_rows_at_once=ROWS_OF_A_FOREST if sampler is None else sampler.n_rows_at_once,
+        n_rows_first=FIRST_ROWS_OF_A_FOREST,
     )

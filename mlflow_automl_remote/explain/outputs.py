@@ -56,6 +56,7 @@ class Method:
         n_background: Background rows used.
         attribute: Explains rows by their numbers in X.
         n_rows_at_once: Rows that it explains best in one call.
+        n_rows_first: The most rows of the first call, from which the time of others is known.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Method:
     n_background: int
     attribute: Callable[[Ints], Attributed]
     n_rows_at_once: int
+    n_rows_first: int = 4096
 
 
 def whole_output(chain: Chain) -> tuple[Answer, OutputSpace]:

@@ -146,11 +146,12 @@ def _by_subsets(rows: Bits, background: Bits, size: int) -> Floats:
     """
     gained, lost = _tables(_subset_sums(background, size), size)
     satisfied = (rows ^ rows.dtype.type((1 << size) - 1)).astype(np.intp)
-    at = np.arange(len(rows))[:, np.newaxis]
+    satisfied += np.arange(len(rows))[:, np.newaxis] << size
     shares = np.empty((len(rows), size, rows.shape[1]))
     for slot in range(size):
-        ok = (satisfied >> slot) & 1 == 1
-        shares[:, slot] = np.where(ok, gained[slot][at, satisfied], lost[at, satisfied])
+        by_slot = lost.reshape(len(lost), -1, 2, 1 << slot).copy()
+        by_slot[:, :, 1] = gained[slot].reshape(by_slot.shape)[:, :, 1]
+        shares[:, slot] = by_slot.ravel().take(satisfied)
     return shares
 
 
@@ -200,22 +201,28 @@ def _by_pairs(rows: Bits, background: Bits, size: int) -> Floats:
     """
     n_paths, n_rows = rows.shape
     apart = (rows[:, :, np.newaxis] & background[:, np.newaxis, :]) == 0
-    path, row, other = np.nonzero(apart)
-    fails, other_fails = rows[path, row], background[path, other]
-    v, u = np.bitwise_count(fails), np.bitwise_count(other_fails)
-    place = path * n_rows + row
-    weights = _weights()
-    loss = weights[u, np.maximum(v, 1) - 1]
-    gain = weights[np.maximum(u, 1) - 1, v]
-    shares = np.empty((n_paths, size, n_rows))
-    lost = np.bincount(place, loss, minlength=n_paths * n_rows).reshape(n_paths, n_rows)
+    place, other = np.nonzero(apart.reshape(n_paths * n_rows, -1))
+    shares = np.zeros((n_paths, size, n_rows))
+    if not len(place):
+        return shares
+    starts = np.flatnonzero(np.diff(place, prepend=-1))  # each row's pairs stand together
+    found = place[starts]
+    path = place // n_rows
+    n_others = background.shape[1]
+    other_fails = background.ravel().take(path * n_others + other)
+    v = np.bitwise_count(rows).ravel().take(place).astype(np.intp)
+    u = np.bitwise_count(other_fails).astype(np.intp)
+    weights, width = _weights().ravel(), MAX_PLAYERS + 1
+    lost = np.zeros(n_paths * n_rows)
+    lost[found] = np.add.reduceat(weights.take(u * width + np.maximum(v, 1) - 1), starts)
+    gain = weights.take((np.maximum(u, 1) - 1) * width + v)
     one = rows.dtype.type(1)
     for slot in range(size):
         bit = one << rows.dtype.type(slot)
-        mine = (other_fails & bit) != 0
-        gained = np.bincount(place[mine], gain[mine], minlength=n_paths * n_rows)
+        gained = np.zeros(n_paths * n_rows)
+        gained[found] = np.add.reduceat(gain * ((other_fails & bit) != 0), starts)
         fails_it = (rows & bit) != 0
-        shares[:, slot] = np.where(fails_it, -lost, gained.reshape(n_paths, n_rows))
+        shares[:, slot] = np.where(fails_it, -lost.reshape(rows.shape), gained.reshape(rows.shape))
     return shares
 
 
