@@ -74,6 +74,7 @@ class Recorder:
                 n_folds=plan.n_folds,
                 n_test_rows=plan.n_test_rows,
                 n_learn_rows=plan.n_learn_rows,
+                notes=plan.notes,
             )
         )
 

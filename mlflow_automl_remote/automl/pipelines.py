@@ -152,14 +152,14 @@ def context_for(
         stops_early=n_rows >= FEWEST_TO_STOP_EARLY,
         is_sparse=dataset.is_sparse,
         has_gaps=has_gaps(dataset),
-        n_cells=_cells(dataset) * n_rows // dataset.n_rows,
+        n_cells=stored_cells(dataset) * n_rows // dataset.n_rows,
     )
 
 
-def _cells(dataset: Dataset) -> int:
-    """Give how many numbers a sparse matrix stores; 0 for other forms."""
+def stored_cells(dataset: Dataset) -> int:
+    """Give how many values the features have; of a sparse matrix, those that are not 0."""
     X: Any = dataset.X
-    return int(X.nnz) if dataset.is_sparse else 0
+    return int(X.nnz) if dataset.is_sparse else dataset.n_rows * dataset.n_features
 
 
 def has_gaps(dataset: Dataset) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import numpy as np
+
 from mlflow_automl_remote.automl.components.base import ALL_SCALERS, Scalar
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
 from mlflow_automl_remote.automl.portfolio import portfolio
@@ -67,6 +69,12 @@ class PastIteration:
     proposal: Proposal
     state: IterationState
     score: float | None = None
+
+
+def iteration_seed(seed: int, number: int) -> int:
+    """Derive the seed of an iteration from that of the sweep; 0 to 2**31 - 1."""
+    state = np.random.SeedSequence([seed, number]).generate_state(1)[0]
+    return int(state) & (2**31 - 1)  # LightGBM's seeds are signed
 
 
 class Proposals:

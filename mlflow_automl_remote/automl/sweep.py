@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from mlflow_automl_remote.automl import data, sample
 from mlflow_automl_remote.automl.budget import Budget
 from mlflow_automl_remote.automl.control import Control, Whereabouts
@@ -24,6 +22,7 @@ from mlflow_automl_remote.automl.iteration import (
     SaveModel,
     run_iteration,
 )
+from mlflow_automl_remote.automl.machine import free_bytes
 from mlflow_automl_remote.automl.metrics import standard_error
 from mlflow_automl_remote.automl.outcome import (
     Outcome,
@@ -33,7 +32,7 @@ from mlflow_automl_remote.automl.outcome import (
     scores_of,
 )
 from mlflow_automl_remote.automl.plan import make_plan, propose
-from mlflow_automl_remote.automl.proposals import PastIteration, Proposal
+from mlflow_automl_remote.automl.proposals import PastIteration, Proposal, iteration_seed
 from mlflow_automl_remote.automl.splits import make_splits
 from mlflow_automl_remote.automl.stopping import Stopping
 from mlflow_automl_remote.config import AutoMLConfig
@@ -102,9 +101,13 @@ class Sweep:
             self._data_dir = output_root / SAMPLE_NAME
             self._order_config = sample.with_range(config, dataset)
             sample.keep(dataset, splits, self._data_dir)
-        self.plan = make_plan(config, dataset, splits, n_cores=available_cores())
+        self.plan = make_plan(
+            config, dataset, splits, n_cores=available_cores(), memory_bytes=free_bytes()
+        )
         for name, reason in self.plan.left_out.items():
             _LOG.info("%s is left out: %s.", name, reason)
+        for note in self.plan.notes:
+            _LOG.warning("%s", note)
         self._proposals = propose(config, self.plan, self._history)
         self._control = Control(config.iterations, self._history)
         self._stopping = Stopping(config)
@@ -335,8 +338,7 @@ class Sweep:
 
     def _wait(self) -> list[Finished]:
         """Wait for the next iterations to end; at once empty if none runs."""
-        running = self._control.running()
-        finished = self._executor.wait_any(tickets=running)
+        finished = self._executor.wait_any(tickets=(running := self._control.running()))
         if running and not finished:
             raise RuntimeError("The executor was closed while a sweep was using it.")
         return finished
@@ -346,9 +348,3 @@ class Sweep:
         if not reason and not self._budget.allows() and not self._control.cancelled:
             reason = "The time of the sweep (experiment_timeout_minutes) was up."
         return reason
-
-
-def iteration_seed(seed: int, number: int) -> int:
-    """Derive the seed of an iteration from that of the sweep; 0 to 2**31 - 1."""
-    state = np.random.SeedSequence([seed, number]).generate_state(1)[0]
-    return int(state) & (2**31 - 1)  # LightGBM's seeds are signed

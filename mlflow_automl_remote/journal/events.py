@@ -122,6 +122,7 @@ class SearchPlanned:
         n_test_rows: Rows that no iteration sees; 0 without `test_size`.
         n_learn_rows: Rows that final models are fitted on: fewer than there are where some are
             kept for the test or `enable_subsampling` takes a sample; 0 if not known.
+        notes: Where the plan is not what the settings ask for, for a person.
     """
 
     models: tuple[str, ...]
@@ -134,6 +135,7 @@ class SearchPlanned:
     n_folds: int = 0
     n_test_rows: int = 0
     n_learn_rows: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

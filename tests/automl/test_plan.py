@@ -11,6 +11,7 @@ from scipy import sparse
 from mlflow_automl_remote.automl import data
 from mlflow_automl_remote.automl.budget import Budget
 from mlflow_automl_remote.automl.dataset import Dataset
+from mlflow_automl_remote.automl.machine import free_bytes
 from mlflow_automl_remote.automl.plan import SearchPlan, choose_device, make_plan
 from mlflow_automl_remote.automl.splits import make_splits
 from mlflow_automl_remote.automl.stopping import LANDMARKS, Stopping
@@ -105,6 +106,29 @@ def test_a_gpu_is_used_where_there_is_one_and_the_settings_do_not_mind(tmp_path:
     (tmp_path / "0000:00:1e.0").mkdir()
     found = [choose_device(one, gpus=tmp_path) for one in ("auto", "cpu", "cuda")]
     assert found == ["cuda", "cpu", "cuda"]
+
+
+def test_no_more_iterations_run_at_a_time_than_memory_is_predicted_to_hold(
+    tmp_path: Path,
+) -> None:
+    """A note says so; one runs in any case. A container's limit counts."""
+    dataset = _dataset(100_000)
+    config = _config()
+    splits = make_splits(dataset, config)
+
+    def plan(memory_bytes: int | None) -> SearchPlan:
+        return make_plan(config, dataset, splits, n_cores=4, memory_bytes=memory_bytes)
+
+    assert (plan(None).n_places, plan(10**9).n_places, plan(10**9).notes) == (4, 4, ())
+    tight = plan(150 * 10**6)
+    assert (tight.n_places, tight.n_threads) == (2, 2)
+    assert tight.notes[0].startswith("2 iterations at a time instead of 4: each is predicted")
+    assert plan(0).n_places == 1
+    (tmp_path / "meminfo").write_text("MemTotal: 900 kB\nMemAvailable: 500 kB\n")
+    assert free_bytes(meminfo=tmp_path / "meminfo", group=tmp_path) == 512_000
+    (tmp_path / "memory.max").write_text("300000\n")
+    (tmp_path / "memory.stat").write_text("anon 100000\nfile 150000\n")
+    assert free_bytes(meminfo=tmp_path / "meminfo", group=tmp_path) == 200_000
 
 
 class Clock:

@@ -98,7 +98,7 @@ class BuildContext:
         is_sparse: Whether X is a sparse matrix.
         has_gaps: Whether X is an array that lacks values.
         in_place: Whether a scaler may write over what it is given.
-        n_cells: Numbers stored in so many rows of a sparse matrix; 0 for others.
+        n_cells: Values in so many rows; of a sparse matrix, those that are not 0.
     """
 
     seed: int
