@@ -62,7 +62,7 @@ def explain_model(request: ExplanationRequest) -> ExplanationResult:
     import mlflow.sklearn
 
     from mlflow_automl_remote import explain
-    from mlflow_automl_remote.automl.data import open_dataset
+    from mlflow_automl_remote.automl.data import open_dataset, take_rows
 
     dataset = open_dataset(request.data_dir)
     pipeline = mlflow.sklearn.load_model(str(request.model_path))
@@ -78,8 +78,8 @@ def explain_model(request: ExplanationRequest) -> ExplanationResult:
     )
     explanation = explain.explain(
         pipeline,
-        dataset.rows(chosen.background),
-        dataset.rows(chosen.rows),
+        take_rows(dataset.X, chosen.background),
+        take_rows(dataset.X, chosen.rows),
         feature_names=_names(dataset),
         class_names=class_names,
         task=dataset.task,

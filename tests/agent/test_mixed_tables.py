@@ -62,7 +62,7 @@ def test_a_sweep_over_a_table_gives_models_that_predict_rows_from_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They load where this package cannot be imported, and take rows with unseen values."""
-    state = _run(tmp_path, monkeypatch, TABLE)
+    state = _run(tmp_path, monkeypatch, TABLE, model_explainability="all")
     assert state.status is SweepStatus.COMPLETED
     assert [each.state for each in state.iterations.values()] == [IterationState.COMPLETED] * 4
     assert state.data is not None
@@ -92,7 +92,9 @@ def test_a_sweep_over_a_table_gives_models_that_predict_rows_from_the_file(
         "same": 0,
     }
     assert state.explanation is not None
-    assert state.explanation.reason == ""
+    assert ["", "", "", ""] == [one.reason for one in state.explanations.values()]
+    assert state.comparison is not None
+    assert sorted(state.comparison.iterations) == [0, 1, 2, 3]
     assert {one.feature for one in state.explanation.findings} <= {"age", "town", "shop", "since"}
     rows = TABLE[:6].drop(columns=["sold", "same"]).assign(town="Bern", shop=None)
     rows.to_csv(tmp_path / "rows.csv", index=False)
