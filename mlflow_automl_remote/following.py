@@ -30,6 +30,8 @@ LONGEST_RETRY_S: Final = 30.0
 """Between two attempts to reach a target or a store again; each wait is twice the one before."""
 PUBLISH_LIMIT_S: Final = 600.0
 """How long a finished sweep is tried to be published when the store does not answer."""
+FULL_BYTES: Final = 1024**2
+"""Free disk of a target below which an agent that died has died of it."""
 MAX_EVENTS: Final = 50_000
 """Of one journal, for a client's memory; 20,000 iterations have fewer."""
 MAX_JOURNAL_BYTES: Final = 256 * 1024**2
@@ -232,6 +234,8 @@ def publisher_of(
 def _lost(run_id: str, facts: ParentFacts, job: Job) -> AgentLost:
     lines = job.log_tail().decode("utf-8", errors="replace").strip().splitlines()
     last = f" The last line of its log: {lines[-1]}" if lines else ""
+    if job.disk_free_bytes() < FULL_BYTES:
+        last += " The disk there is full: make room first."
     return AgentLost(
         f"The agent on {facts.target} died without ending the sweep.{last} "
         f"Go on with: automl-remote resume {run_id}"

@@ -33,8 +33,13 @@ class Terminal:
     def client(self) -> MlflowClient:
         return MlflowClient(self.tracking_uri)
 
-    def start(self, *argv: str | Path) -> subprocess.Popen[str]:
-        """Start a command whose output can be read while it runs."""
+    def start(self, *argv: str | Path, stdin: str | None = None) -> subprocess.Popen[str]:
+        """Start a command whose output can be read while it runs.
+
+        Args:
+            argv: The command.
+            stdin: A line for its standard input.
+        """
         environment = {
             **os.environ,
             "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -45,12 +50,15 @@ class Terminal:
             [str(word) for word in argv],
             cwd=self.folder,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         self.started.append(process)
+        if process.stdin is not None:
+            process.stdin.write(f"{stdin}\n")
+            process.stdin.flush()
         return process
 
     def run(self, *argv: str | Path) -> tuple[int, str]:

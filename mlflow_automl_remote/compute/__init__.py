@@ -5,7 +5,8 @@ from __future__ import annotations
 from mlflow_automl_remote.compute.credentials import Credentials
 from mlflow_automl_remote.compute.doctor import Check, Verdict, examine
 from mlflow_automl_remote.compute.housekeeping import Cleaned, Inventory, StoredSweep
-from mlflow_automl_remote.compute.job import AgentCommand, Job, JournalChunk, Lease, Liveness
+from mlflow_automl_remote.compute.job import AgentCommand, Job, JournalChunk, Liveness
+from mlflow_automl_remote.compute.lease import Lease
 from mlflow_automl_remote.compute.machine import Machine
 from mlflow_automl_remote.compute.progress import OnProgress, Progress
 from mlflow_automl_remote.compute.project import Project, scan_project

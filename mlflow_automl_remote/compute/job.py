@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mlflow_automl_remote.compute.artifacts import fetch_files
+from mlflow_automl_remote.compute.lease import Lease
 from mlflow_automl_remote.errors import (
     AutoMLRemoteError,
     CommandFailed,
@@ -33,8 +34,6 @@ ACKNOWLEDGE_S: Final = 120.0
 TERM_GRACE_S: Final = 10.0
 """Between asking an agent to end and killing everything that it started."""
 READ_LIMIT_BYTES: Final = 4 * 1024 * 1024
-TAKE_OVER_S: Final = 10.0
-"""For the helper of another client to end."""
 TAIL_BYTES: Final = 64 * 1024
 COOKIE: Final = "AUTOML_REMOTE_SWEEP"
 """Variable by which every process of a sweep is found again, daemons included."""
@@ -104,40 +103,6 @@ class AgentIdentity:
     pid: int
     version: str
     was_running: bool
-
-
-class Lease:
-    """The right to publish a sweep, which one client has at a time; it ends with its connection.
-
-    Args:
-        control: A helper that answers nobody else meanwhile.
-        path: The lock on the target.
-        client: Names the client, whose own older connections may be dead without the target's
-            knowing; it takes the right from them.
-    """
-
-    def __init__(self, control: Control, path: PurePosixPath, client: str) -> None:
-        self._control = control
-        self._path = path
-        self._client = client
-
-    def ask(self, *, take_over: bool = False) -> bool:
-        """Take the right if nobody has it, and say whether it is ours.
-
-        Args:
-            take_over: Whether to take it from whoever has it.
-
-        Raises:
-            ConnectionLost: The connection broke, or somebody has taken the right over.
-        """
-        reply = self._control.request(
-            "lease",
-            path=str(self._path),
-            client=self._client,
-            take_over=take_over,
-            wait_s=TAKE_OVER_S,
-        )[0]
-        return bool(reply["held"])
 
 
 class Job:
@@ -266,6 +231,12 @@ class Job:
         """Give a client the right to publish this sweep, which is still to be asked for."""
         with self._channel() as control:
             yield Lease(control, self.workspace.publisher_lock, client)
+
+    def disk_free_bytes(self) -> int:
+        """Tell how much room the workspace's file system has left."""
+        with self._channel() as control:
+            reply = control.request("status", paths=[str(self.workspace.path)])[0]
+        return int(reply["disk_free_bytes"])
 
     def is_published(self) -> bool:
         """Tell whether a client has brought all of the finished sweep to MLflow."""

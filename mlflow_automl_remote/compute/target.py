@@ -30,7 +30,13 @@ from mlflow_automl_remote.compute.progress import (
     ignore,
     megabytes,
 )
-from mlflow_automl_remote.compute.project import PackedFile, Project, scan_project, write_archive
+from mlflow_automl_remote.compute.project import (
+    PackedFile,
+    Project,
+    is_worth_compressing,
+    scan_project,
+    write_archive,
+)
 from mlflow_automl_remote.compute.workspace import Root, Workspace
 from mlflow_automl_remote.errors import ConnectionLost, TransportError
 
@@ -44,6 +50,8 @@ if TYPE_CHECKING:
     from mlflow_automl_remote.compute.transport import Transport
 
 AGENT_MODULE: Final = "mlflow_automl_remote.agent"
+NEAR_S: Final = 0.003
+"""Round trip of a request up to which a link is that of one room, or of one machine."""
 
 
 def connect(
@@ -84,6 +92,12 @@ def _transport(spec: TargetSpec, credentials: Credentials | None) -> Transport:
     from mlflow_automl_remote.compute import ssh  # paramiko takes 0.1 s to import
 
     return ssh.connect(spec, spec.credentials() if credentials is None else credentials)
+
+
+def _round_trip_s(control: Control) -> float:
+    begin = time.monotonic()
+    control.request("status", paths=["/"])
+    return time.monotonic() - begin
 
 
 class Connection:
@@ -171,15 +185,19 @@ class Connection:
     ) -> int:
         """Send files as one compressed stream; return the bytes that went over the channel."""
         meter = TransferMeter(self._on_progress, "upload", what)
+        # zlib does 80 MB/s: on a link without distance it would be what is waited for
+        compress = _round_trip_s(control) > NEAR_S and is_worth_compressing(files)
 
         def produce(write: Write) -> None:
             def metered(data: bytes) -> None:
                 write(data)
                 meter.add(len(data))
 
-            write_archive(files, metered)
+            write_archive(files, metered, compress=compress)
 
-        control.send_stream("receive_tree", produce, path=str(place), keep=keep)
+        control.send_stream(
+            "receive_tree", produce, path=str(place), keep=keep, plain=not compress
+        )
         meter.finish()
         return meter.n_bytes
 

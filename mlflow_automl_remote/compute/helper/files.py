@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from typing import IO
 
 
+PLAIN_BYTES = 64 * 1024
+GZIP_BYTES = 8 * 1024
+
+
 def make_folder(path: str) -> None:
     """Make a folder and its parents; the new ones are 0700."""
     parent = os.path.dirname(path)
@@ -79,19 +83,20 @@ def receive_file(path: str, inflow: Inflow, sha256: str, mode: int) -> None:
             raise Refused("the file arrived damaged")
 
 
-def receive_tree(path: str, inflow: Inflow, *, keep: bool) -> int:
+def receive_tree(path: str, inflow: Inflow, *, keep: bool, plain: bool) -> int:
     """Unpack a tar stream aside, rename it into place, and return the number of files.
 
     Args:
         path: Where the tree belongs.
         inflow: The stream.
         keep: Whether a tree that is there already stays, or gives way to the new one.
+        plain: Whether the stream is not compressed.
     """
     aside = f"{path}.tmp-{os.getpid()}"
     remove(aside)
     try:
         make_folder(aside)
-        n_files = _extract(inflow, aside)
+        n_files = _extract(inflow, aside, plain=plain)
         inflow.drain()
         if not (keep and os.path.isdir(path)):
             remove(path)
@@ -102,22 +107,32 @@ def receive_tree(path: str, inflow: Inflow, *, keep: bool) -> int:
     return n_files
 
 
-def _extract(inflow: Inflow, folder: str) -> int:
+def _extract(inflow: Inflow, folder: str, *, plain: bool) -> int:
     n_files = 0
-    with tarfile.open(fileobj=cast("IO[bytes]", inflow), mode="r|gz") as archive:
+    known = set()
+    source = cast("IO[bytes]", inflow)
+    # tarfile copies what it has buffered at each read: small pieces of what will be decompressed
+    with tarfile.open(
+        fileobj=source,
+        mode="r|" if plain else "r|gz",
+        bufsize=PLAIN_BYTES if plain else GZIP_BYTES,
+    ) as archive:
         for member in archive:
             parts = member.name.split("/")
-            plain = member.isfile() or member.isdir()
-            if not plain or member.name.startswith("/") or ".." in parts:
+            is_usual = member.isfile() or member.isdir()
+            if not is_usual or member.name.startswith("/") or ".." in parts:
                 raise Refused(f"refused to unpack {member.name!r}")
             target = os.path.join(folder, *parts)
             if member.isdir():
                 make_folder(target)
                 continue
-            make_folder(os.path.dirname(target))
-            source = archive.extractfile(member)
-            if source is not None:
-                _write_member(source, target, member.mode)
+            parent = os.path.dirname(target)
+            if parent not in known:
+                make_folder(parent)
+                known.add(parent)
+            content = archive.extractfile(member)
+            if content is not None:
+                _write_member(content, target, member.mode)
             n_files += 1
     return n_files
 

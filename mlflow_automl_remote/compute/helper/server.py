@@ -169,7 +169,8 @@ class Server:
         """Unpack the tar stream in the frames that follow."""
         inflow = Inflow(self._wire)
         try:
-            n_files = files.receive_tree(header["path"], inflow, keep=header["keep"])
+            keep, plain = header["keep"], header["plain"]
+            n_files = files.receive_tree(header["path"], inflow, keep=keep, plain=plain)
             return {"n_files": n_files}, b""
         finally:
             inflow.drain()

@@ -1,0 +1,112 @@
+"""A tracking server that is down, busy, or loses answers: all is published in the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from tcp_proxy import HTTP_503, Proxy, running_proxy
+from waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[int]:
+    """A real MLflow server; gives its port."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copyfile(empty_database, folder / "mlflow.db")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(folder)}
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True
+        )
+    try:
+        wait_until(lambda: _answers(port), 90)
+        yield port
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("fault", ["503", "down", "answer lost"])
+def test_a_store_that_fails_for_a_while_has_everything_once_in_the_end(
+    start, undisturbed, server: int, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """The sweep goes on meanwhile; the person is told once."""
+    playing = start()
+    with running_proxy(server) as link:
+        uri = f"http://127.0.0.1:{link.port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+        client = MlflowClient(f"http://127.0.0.1:{server}")
+        experiment = client.create_experiment(f"{fault} {os.getpid()}")
+        playing.run_id = client.create_run(experiment).info.run_id
+        follower = playing.follow()
+        playing.play(4)
+        wait_until(lambda: follower.n_seen == 4)
+        _begin(fault, link)
+        playing.play()
+        wait_until(lambda: follower.states[-1].status.is_finished)
+        if fault != "answer lost":
+            wait_until(lambda: follower.notices)
+            assert "it is published later" in follower.notices[0]
+            assert link.n_refused
+            assert len(follower.notices) == 1
+        link.answer = None
+        link.restore()
+        follower.result()
+    _check(client, experiment, undisturbed)
+
+
+def _check(client: MlflowClient, experiment: str, undisturbed) -> None:
+    """Compare the runs of an experiment with those of a sweep that nothing disturbed."""
+    runs = client.search_runs([experiment])
+    numbers = sorted(run.data.tags.get("automl_remote.iteration", "parent") for run in runs)
+    assert numbers == ["0", "1", "2", "parent"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len(client.search_logged_models([experiment])) == 3
+    for run in runs:
+        name = run.data.tags.get("automl_remote.iteration", "parent")
+        assert run.data.params == undisturbed[name]["params"]
+        assert run.data.metrics.keys() == undisturbed[name]["metrics"].keys()
+
+
+def _begin(fault: str, link: Proxy) -> None:
+    """Let a link fail in one of three ways."""
+    if fault == "503":
+        link.answer = HTTP_503
+        link.reset()
+    elif fault == "down":
+        link.drop()
+        link.reset()
+    else:  # carried out by the server, and the answer is cut off
+        lost: list[int] = []
+
+        def lose(n_down: int) -> None:
+            if len(lost) < 5:
+                lost.append(n_down)
+                link.reset()
+
+        link.on_down = lose
