@@ -14,6 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent))  # so that tests find the modules
 from sshd import SshServer, find_sshd, running_sshd
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let screenshots of the browser tests be kept: --screenshots docs/images."""
+    parser.addoption("--screenshots", default=None, help="Folder for pictures of what is shown.")
+
+
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for caches that are slow to fill and the same for all tests."""

@@ -1,0 +1,210 @@
+"""What a person sees in MLflow's own UI, in a real browser against a real server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from mlflow_automl_remote import charts
+from mlflow_automl_remote.journal.events import MachineSampled
+
+from .conftest import START_MS, Store
+
+selenium = pytest.importorskip("selenium", reason="selenium is not installed")
+
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not shutil.which("chromedriver"), reason="chromedriver is not installed"),
+    # selenium leaves its log and sockets to the garbage collector
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+WAIT_S = 90
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--window-size=1500,1000",
+)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A sweep in a server.
+
+    Attributes:
+        page: Address of the experiment in the UI.
+        parent: Of a finished sweep.
+        running: Parent of one that has just begun.
+        children: Runs by number of their iteration.
+    """
+
+    page: str
+    parent: str
+    running: str
+    children: dict[int, str]
+
+
+def charts_of(sweep: Any, number: int) -> list[Any]:
+    """Draw the charts of an iteration, as an agent does."""
+    rng = np.random.default_rng(number)
+    codes = rng.integers(0, 3, 300)
+    p = rng.random((300, 3)) + (0.4 + 0.2 * number) * np.eye(3)[codes]
+    made = charts.of_classifier(
+        codes, p / p.sum(axis=1, keepdims=True), classes=("setosa", "<b>versicolor", "virginica")
+    )
+    inside = f"iterations/{number:03d}/charts"
+    charts.write(made, sweep.root / inside, title=f"pipeline {number}")
+    return [
+        sweep.write(f"{inside}/{path.name}", path.read_bytes())
+        for path in sorted((sweep.root / inside).iterdir())
+    ]
+
+
+@pytest.fixture
+def shown(server: str, new_sweep: Any) -> Shown:
+    """Publish a finished sweep with charts, and one whose first iteration runs."""
+    client = MlflowClient(tracking_uri=server)
+    store = Store(
+        client, server, client.create_experiment(f"what the UI shows {time.monotonic_ns()}")
+    )
+    sweep = new_sweep("shown").start()
+    for number in range(3):
+        sweep.begin(number)
+        log = sweep.write(f"iterations/{number:03d}/iteration.log", b"fitted\n")
+        success = sweep._success(number, log)
+        sweep.end(number, files=(*success["files"], *charts_of(sweep, number)))
+        sweep.add(MachineSampled(values={"cpu_utilization_percentage": 40.0 + number}))
+    parent = store.new_parent()
+    with sweep.publisher(client, parent) as publisher:
+        publisher.publish(sweep.finish().state)
+    begun = new_sweep("begun").start()
+    begun.begin(0)
+    running = client.create_run(
+        store.experiment_id, start_time=START_MS + 1, run_name="a sweep that runs"
+    ).info.run_id
+    begun.publisher(client, running).publish(begun.state)
+    runs = client.search_runs(
+        [store.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=10
+    )
+    return Shown(
+        page=f"{server}/#/experiments/{store.experiment_id}",
+        parent=parent,
+        running=running,
+        children={int(run.data.tags["automl_remote.iteration"]): run.info.run_id for run in runs},
+    )
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Any]:
+    """A headless chromium of its own, which writes down what it asks for."""
+    options = webdriver.ChromeOptions()
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'chromium'}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(
+        options=options, service=webdriver.ChromeService(shutil.which("chromedriver"))
+    )
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def see(browser: Any, address: str, *texts: str) -> str:
+    """Open a page of the UI, and wait until it shows all texts; give all that it shows."""
+    browser.switch_to.default_content()
+    browser.get("about:blank")
+    browser.get(address)
+
+    def body(_: Any) -> str | None:
+        text = browser.find_element(By.TAG_NAME, "body").text
+        return text if all(one in text for one in texts) else None
+
+    return str(WebDriverWait(browser, WAIT_S).until(body, f"{texts} are not at {address}"))
+
+
+def frame(browser: Any, address: str, selector: str) -> list[Any]:
+    """Open an artifact, and give elements of the frame that MLflow shows it in."""
+    see(browser, address)
+
+    def found(_: Any) -> list[Any]:
+        browser.switch_to.default_content()
+        for one in browser.find_elements(By.TAG_NAME, "iframe"):
+            browser.switch_to.frame(one)
+            if elements := browser.find_elements(By.CSS_SELECTOR, selector):
+                return list(elements)
+            browser.switch_to.default_content()
+        return []
+
+    elements = WebDriverWait(browser, WAIT_S).until(found, f"no {selector} at {address}")
+    return list(elements)
+
+
+def keep(browser: Any, folder: Path | None, name: str) -> None:
+    """Keep a picture of what is shown, if somebody wants it."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        browser.switch_to.default_content()
+        browser.save_screenshot(str(folder / name))
+
+
+def outside(browser: Any, server: str) -> list[str]:
+    """Give addresses that frames of ours asked for, and that are not the server's own."""
+    found = []
+    for line in browser.get_log("performance"):
+        message = json.loads(line["message"])["message"]
+        if message["method"] != "Network.requestWillBeSent":
+            continue
+        url, origin = message["params"]["request"]["url"], message["params"]["documentURL"]
+        if origin.startswith("blob:") and not url.startswith((server, "blob:", "data:")):
+            found.append(url)
+    return found
+
+
+def test_a_sweep_is_found_and_looked_at_in_mlflows_ui(
+    shown: Shown, server: str, browser: Any, pytestconfig: pytest.Config
+) -> None:
+    """Runs, params, metrics, model and every page of ours; nothing in them asks a network."""
+    wanted = pytestconfig.getoption("--screenshots")
+    folder = Path(wanted) if wanted else None
+    see(browser, f"{shown.page}/runs", "a sweep that runs", "sweep")
+    keep(browser, folder, "runs.png")
+    child = f"{shown.page}/runs/{shown.children[1]}"
+    see(browser, child, "model__C", "AUC_weighted", "model__p11")
+    keep(browser, folder, "child.png")
+    assert len(frame(browser, f"{child}/artifacts/charts/charts.html", ".plot canvas")) == 12
+    keep(browser, folder, "charts.png")
+    parent = f"{shown.page}/runs/{shown.parent}"
+    assert len(frame(browser, f"{parent}/artifacts/leaderboard.html", "tr.row")) == 3
+    keep(browser, folder, "leaderboard.png")
+    assert len(frame(browser, f"{parent}/artifacts/overview.html", "svg circle")) == 3
+    keep(browser, folder, "overview.png")
+    see(browser, f"{parent}/system-metrics", "cpu_utilization_percentage")
+    keep(browser, folder, "system-metrics.png")
+    see(browser, f"{shown.page}/models", "LogisticRegression")
+    keep(browser, folder, "models.png")
+    ours = [line["message"] for line in browser.get_log("browser") if "blob:" in line["message"]]
+    assert not [text for text in ours if "rror" in text]
+    assert outside(browser, server) == []
+
+
+def test_two_children_compare(shown: Shown, browser: Any) -> None:
+    """MLflow's page of comparison shows the values of both."""
+    runs = json.dumps([shown.children[0], shown.children[1]])
+    experiment = shown.page.rsplit("/", 1)[1]
+    address = f'{shown.page.split("#")[0]}#/compare-runs?runs={runs}&experiments=["{experiment}"]'
+    see(browser, address, "model__C", "AUC_weighted")
