@@ -181,34 +181,43 @@ def score(
     predicted: FloatArray,
     weight: FloatArray | None = None,
     scoring: Scoring | None = None,
+    *,
+    only: str | None = None,
 ) -> dict[str, float]:
-    """Give all metrics of predictions for some rows of a dataset."""
+    """Give all metrics of predictions for some rows of a dataset.
+
+    Args:
+        dataset: Of which the rows are.
+        y_true: Targets, of shape (n_rows,).
+        predicted: As `predict` gives them.
+        weight: Weights of the rows, of shape (n_rows,), or None.
+        scoring: What metrics depend on.
+        only: Name of a metric; give just those that come with it, in less time.
+    """
     scoring = scoring or Scoring()
-    if dataset.task == "classification":
-        return _score_classes(dataset.classes, y_true, predicted, weight, scoring.positive)
-    y = cast("FloatArray", dataset.y)
-    return metrics.score_regression(
-        cast("FloatArray", y_true),
-        predicted,
-        y_min=float(y.min()) if scoring.y_min is None else scoring.y_min,
-        y_max=float(y.max()) if scoring.y_max is None else scoring.y_max,
-        sample_weight=weight,
+    if dataset.task == "regression":
+        y = cast("FloatArray", dataset.y)
+        return metrics.score_regression(
+            cast("FloatArray", y_true),
+            predicted,
+            y_min=float(y.min()) if scoring.y_min is None else scoring.y_min,
+            y_max=float(y.max()) if scoring.y_max is None else scoring.y_max,
+            sample_weight=weight,
+            only=only,
+        )
+    classes = dataset.classes
+    scored = metrics.score_classification(
+        y_true, predicted, classes=classes, sample_weight=weight, only=only
     )
-
-
-def _score_classes(
-    classes: Labels,
-    y_true: Labels,
-    predicted: FloatArray,
-    weight: FloatArray | None,
-    positive: int | None,
-) -> dict[str, float]:
-    scored = metrics.score_classification(y_true, predicted, classes=classes, sample_weight=weight)
-    if positive is None:
-        return scored
-    return scored | metrics.score_binary(
-        y_true, predicted, classes=classes, positive=positive, sample_weight=weight
-    )
+    if scoring.positive is not None:
+        scored |= metrics.score_binary(
+            y_true,
+            predicted,
+            classes=classes,
+            positive=scoring.positive,
+            sample_weight=weight,
+        )
+    return scored
 
 
 def to_score(

@@ -18,6 +18,8 @@ from mlflow_automl_remote.automl.ensemble.selection import select
 
 MAX_CLASSES_TO_STACK: Final = 50
 _MAX_ROWS_TO_SELECT: Final = 20_000
+_FEWEST_ROWS_TO_SELECT: Final = 2_000
+_MAX_CELLS_TO_SELECT: Final = 200_000  # rows times classes: every candidate is scored many times
 _MAX_STEPS: Final = 1_000
 
 Score = Callable[[Labels, FloatArray, FloatArray | None], float]
@@ -120,9 +122,11 @@ class Stack:
 def vote(known: Predictions, score: Score, seed: int) -> Vote:
     """Learn a vote by greedy selection."""
     n_rows = len(known.y)
-    if n_rows > _MAX_ROWS_TO_SELECT:
+    most = max(_FEWEST_ROWS_TO_SELECT, _MAX_CELLS_TO_SELECT // max(len(known.classes), 1))
+    most = min(most, _MAX_ROWS_TO_SELECT)
+    if n_rows > most:
         rng = np.random.default_rng(seed)
-        known = known.of_rows(rng.choice(n_rows, _MAX_ROWS_TO_SELECT, replace=False))
+        known = known.of_rows(rng.choice(n_rows, most, replace=False))
     weights = select(known.values, lambda predicted: score(known.y, predicted, known.weight))
     return Vote(weights=weights)
 

@@ -145,18 +145,21 @@ def _score_of(config: AutoMLConfig, dataset: Dataset) -> Score:
     sign = 1.0 if config.greater_is_better else -1.0
     classes, scoring = dataset.classes, scoring_of(config, dataset)
 
+    metric = config.primary_metric
+    binary = metric.endswith("_binary")
+
     def score(y: Labels, predicted: FloatArray, weight: FloatArray | None) -> float:
-        if dataset.task == "classification" and scoring.positive is None:
+        if binary and scoring.positive is not None:
+            scored = metrics.score_binary(
+                y, predicted, classes=classes, positive=scoring.positive, sample_weight=weight
+            )
+        elif dataset.task == "classification":
             scored = metrics.score_classification(
-                y,
-                predicted,
-                classes=classes,
-                sample_weight=weight,
-                only=config.primary_metric,
+                y, predicted, classes=classes, sample_weight=weight, only=metric
             )
         else:
-            scored = evaluation.score(dataset, y, predicted, weight, scoring)
-        return sign * scored[config.primary_metric]
+            scored = evaluation.score(dataset, y, predicted, weight, scoring, only=metric)
+        return sign * scored[metric]
 
     return score
 
