@@ -35,14 +35,21 @@ def main(workspace: Path) -> int:
 
 
 def _run(workspace: Path) -> None:
-    """Import what runs a sweep only now: whoever started the agent waits for its lock."""
+    """Import what runs a sweep only now: whoever started the agent waits for its lock.
+
+    The template of all iterations is forked as soon as that is done: one import serves both.
+    """
+    from mlflow_automl_remote.automl.template import PRELOAD, Template
+
+    os.chdir(workspace / "project")
+    template = Template.fork([*PRELOAD, "mlflow_automl_remote.agent.preload"])
+
     from mlflow_automl_remote.agent.recorder import Recorder
     from mlflow_automl_remote.agent.runner import Agent
     from mlflow_automl_remote.journal.file import JournalWriter
 
-    os.chdir(workspace / "project")
     with JournalWriter(workspace / "journal.jsonl", now_ms=_now_ms) as journal:
-        Agent(workspace, Recorder(journal, workspace / "artifacts")).run()
+        Agent(workspace, Recorder(journal, workspace / "artifacts"), template).run()
 
 
 def _now_ms() -> int:

@@ -43,8 +43,8 @@ from mlflow_automl_remote.states import SweepStatus
 
 if TYPE_CHECKING:
     from mlflow_automl_remote.automl.proposals import PastIteration, Proposer
+    from mlflow_automl_remote.automl.template import Template
 
-PRELOAD: Final = ("mlflow_automl_remote.agent.preload",)
 BEGIN_LIMIT_S: Final = 600.0
 """How long an agent that is ready waits for its client's word."""
 
@@ -59,9 +59,11 @@ class Agent:
     Args:
         workspace: The sweep's folder.
         recorder: Where everything that happens is recorded.
+        template: What iterations are forked from.
     """
 
-    def __init__(self, workspace: Path, recorder: Recorder) -> None:
+    def __init__(self, workspace: Path, recorder: Recorder, template: Template) -> None:
+        self._template = template
         self._workspace = workspace
         self._recorder = recorder
         self._control = Control(recorder)
@@ -97,7 +99,7 @@ class Agent:
 
     def _run_to_the_end(self) -> SweepFinished:
         try:
-            with Executor(preload=PRELOAD) as executor:
+            with Executor(self._template) as executor:
                 self._load_data(executor)
                 if not self._control.wait_for_begin(BEGIN_LIMIT_S):
                     raise SweepFailed("The client was lost before the sweep began.")

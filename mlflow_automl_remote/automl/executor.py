@@ -1,23 +1,22 @@
 """Runs functions in processes of their own, with hard limits, and tells how each of them ended.
 
-One warm process (multiprocessing's fork server) has everything imported. Each call is forked from
-it: first a keeper, then the keeper's worker. A failing function is a value, never an exception.
+One warm process, the template, has everything imported. Each call is forked from it: first a
+keeper, then the keeper's worker. A failing function is a value, never an exception.
 """
 
 from __future__ import annotations
 
 import atexit
-import multiprocessing
+import logging
 import os
 import pickle
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
-from multiprocessing import forkserver
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -26,11 +25,13 @@ import cloudpickle
 
 from mlflow_automl_remote.automl import keeper
 from mlflow_automl_remote.automl.keeper import Order, Report
+from mlflow_automl_remote.automl.template import Template
 from mlflow_automl_remote.states import IterationState
 
 TERM_GRACE_S: Final = 2.0  # between SIGTERM and SIGKILL
 _CLOSE_LIMIT_S: Final = 30.0
-_PRELOAD: Final = "mlflow_automl_remote.automl.preload"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +74,9 @@ class Finished:
 
 @dataclass(slots=True, kw_only=True)
 class _Call:
-    """A call under way: its keeper's process, and the connection to it."""
+    """A call under way, and the connection to its keeper."""
 
     ticket: Ticket
-    process: ForkServerProcess
     connection: Connection
     begun_at_ms: int
     cancelled: bool = False
@@ -89,24 +89,20 @@ class Executor:
     All methods may be called from any thread. Processes begin at once: how many run at a time is
     the caller's business. Use it as a context manager: leaving it kills what still runs.
 
-    As with all of multiprocessing, a script that makes one needs `if __name__ == "__main__":`,
-    because each process imports the script. Packages run with `python -m` and notebooks do not.
-
     Args:
-        preload: Modules to import once, before the first call, besides the engine's own.
+        template: What calls are forked from, closed with the executor; by default a fresh
+            interpreter, which imports the engine while the caller goes on.
         grace_s: Between SIGTERM and SIGKILL for a call that is ended.
     """
 
-    def __init__(self, *, preload: Sequence[str] = (), grace_s: float = TERM_GRACE_S) -> None:
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([_PRELOAD, *preload])
-        forkserver.ensure_running()  # it imports while the caller goes on
+    def __init__(self, template: Template | None = None, *, grace_s: float = TERM_GRACE_S) -> None:
+        self._template = template or Template.spawn()
         self._grace_s = grace_s
         self._numbers = count()
         self._calls: dict[int, _Call] = {}
         self._lock = threading.Lock()
         self._closed = False
-        atexit.register(self.close)  # before multiprocessing's own handler, which only waits
+        atexit.register(self.close)
 
     def submit(
         self,
@@ -212,6 +208,8 @@ class Executor:
     def close(self) -> None:
         """Kill all that still runs and wait for its end; calling it again does nothing."""
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
             calls = list(self._calls.values())
         for call in calls:
@@ -221,6 +219,7 @@ class Executor:
             self.wait_any(1.0)
             with self._lock:
                 calls = list(self._calls.values())
+        self._template.close()
         atexit.unregister(self.close)
 
     def __enter__(self) -> Self:
@@ -235,14 +234,27 @@ class Executor:
         self.close()
 
     def _start(self, ticket: Ticket, order: Order) -> _Call:
-        ours, theirs = self._context.Pipe(duplex=True)
-        process = self._context.Process(
-            target=keeper.keep, args=(theirs, order), name=f"keeper-{ticket.number}"
-        )
         begun_at_ms = time.time_ns() // 1_000_000
-        process.start()
-        theirs.close()
-        return _Call(ticket=ticket, process=process, connection=ours, begun_at_ms=begun_at_ms)
+        try:
+            connection = self._ask(order)
+        except OSError:
+            _log.warning(
+                "What iterations are forked from was killed; it is made anew."
+            )
+            self._template.close()
+            self._template = Template.spawn(self._template.modules)
+            connection = self._ask(order)
+        return _Call(ticket=ticket, connection=connection, begun_at_ms=begun_at_ms)
+
+    def _ask(self, order: Order) -> Connection:
+        ours, theirs = Pipe(duplex=True)
+        try:
+            self._template.start(theirs)
+            ours.send_bytes(pickle.dumps(order))
+        except OSError:
+            ours.close()
+            raise
+        return ours
 
     def _collect(self, call: _Call) -> Finished | None:
         """Read the report of a call that has ended, and forget it; None if another thread has."""
@@ -252,8 +264,6 @@ class Executor:
         report = _receive(call)
         with call.lock:
             call.connection.close()
-        call.process.join()
-        call.process.close()
         value, failure = _unpickle(report)
         return Finished(
             ticket=call.ticket,
@@ -273,10 +283,10 @@ def available_cores() -> int:
 
 
 def _receive(call: _Call) -> Report:
-    try:
+    report = None
+    with suppress(EOFError, OSError):
         report = pickle.loads(call.connection.recv_bytes())
-    except (EOFError, OSError):
-        report = None
+        call.connection.poll(None)  # its end: the keeper is gone too
     if isinstance(report, Report):
         return report
     return Report(

@@ -98,8 +98,15 @@ class _Answer:
     traceback_text: str = ""
 
 
-def keep(connection: Connection, order: Order) -> None:
-    """Run the order and send one pickled `Report`; the main function of a keeper's process."""
+def keep(connection: Connection) -> None:
+    """Run the pickled `Order` that comes and send one pickled `Report`.
+
+    The main function of a keeper's process, which ends when it returns.
+    """
+    try:
+        order: Order = pickle.loads(connection.recv_bytes())
+    except EOFError:
+        return  # whoever asked is gone
     os.setsid()  # Ctrl-C in a terminal is for the process that asked, not for its iterations
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process_tree.become_subreaper()

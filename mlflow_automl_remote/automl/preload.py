@@ -1,11 +1,9 @@
-"""Imports what every iteration needs, once, into the process that all iterations are forked from.
+"""Imports what every iteration needs, once, into the template that all iterations are forked from.
 
 Import it nowhere else. It only imports: a fit would start threads, which do not survive a fork.
 """
 
 from __future__ import annotations
-
-import gc
 
 import catboost  # noqa: F401
 import lightgbm  # noqa: F401
@@ -16,7 +14,3 @@ import xgboost  # noqa: F401
 
 from mlflow_automl_remote.automl import data_script, iteration, keeper  # noqa: F401
 from mlflow_automl_remote.automl.ensemble import run  # noqa: F401
-
-# What is imported stays: keeping the collector off these objects keeps their pages shared.
-gc.collect()
-gc.freeze()
