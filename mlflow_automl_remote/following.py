@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 POLL_S: Final = 10.0
 """The longest that the target waits for news before it answers that there are none."""
+PUBLISH_INTERVAL_S: Final = 1.0
+"""From one look at what is to be published to the next: what comes between goes together."""
 FIRST_RETRY_S: Final = 1.0
 LONGEST_RETRY_S: Final = 30.0
 """Between two attempts to reach a target or a store again; each wait is twice the one before."""
@@ -123,6 +125,7 @@ class Follower:
         self._reader = JournalReader(cast("BinaryIO", self._copy))
         self._publisher: Publisher | None = None
         self._n_seen = 0
+        self._is_behind = False
         self._store_is_down = False
 
     def __enter__(self) -> Self:
@@ -154,26 +157,42 @@ class Follower:
             return self._follow(job, lease)
 
     def _follow(self, job: Job, lease: Lease) -> SweepState:
+        due = 0.0
         while True:
-            n_before = self._reader.state.n_events
-            chunk = self._reader.read(job, POLL_S)
-            if self._reader.state.n_events > n_before:
-                self.listener.on_state(self._reader.state)
-            may_publish = self._may_publish(lease)
-            if self._reader.state.status.is_finished and not may_publish:
-                if job.is_published():
-                    return self._reader.state
-                time.sleep(FIRST_RETRY_S)
-                continue
+            wait_s = max(0.0, due - time.monotonic()) if self._is_behind else POLL_S
+            is_lost = self._take_news(job, wait_s)
+            if not self._may_publish(lease):
+                self._is_behind = False
             if self._reader.state.status.is_finished:
-                self._publish_the_end()
-                with contextlib.suppress(TransportError):  # only `target clean` misses it
-                    job.mark_published()
-                return self._reader.state
-            if may_publish:
+                if self._has_ended(job):
+                    return self._reader.state
+                continue
+            if self._is_behind and (is_lost or time.monotonic() >= due):
+                due = time.monotonic() + PUBLISH_INTERVAL_S
                 self._publish()
-            if not chunk.data and chunk.liveness is compute.Liveness.DEAD:
+            if is_lost:
                 raise _lost(self._run_id, self._facts, job)
+
+    def _take_news(self, job: Job, wait_s: float) -> bool:
+        """Read what is new and show it; True when there is nothing and nobody to write more."""
+        n_before = self._reader.state.n_events
+        chunk = self._reader.read(job, wait_s)
+        if self._reader.state.n_events > n_before:
+            self._is_behind = True
+            self.listener.on_state(self._reader.state)
+        return not chunk.data and chunk.liveness is compute.Liveness.DEAD
+
+    def _has_ended(self, job: Job) -> bool:
+        """Publish the end, or wait a little for the client that does; True when it is done."""
+        if self._looks_on:
+            if not job.is_published():
+                time.sleep(FIRST_RETRY_S)
+                return False
+            return True
+        self._publish_the_end()
+        with contextlib.suppress(TransportError):  # only `target clean` misses it
+            job.mark_published()
+        return True
 
     def _may_publish(self, lease: Lease) -> bool:
         """Ask whether this client is the one that publishes, and say so when it is not."""
@@ -186,19 +205,21 @@ class Follower:
                 else "Another client publishes this sweep; this one looks on. "
                 f"To publish from here: automl-remote follow {self._run_id} --take-over"
             )
+            self._is_behind = True
         self._looks_on = not held
         return held
 
     def _publish(self) -> None:
-        """Bring MLflow up to date; a store that is down is tried again at the next news."""
+        """Bring MLflow up to date; a store that is down is tried again."""
         if self._publisher is None or not self.has_news:
             return
+        self._is_behind = False
         try:
             self._publisher.publish(self._reader.state)
         except PublishFailed as error:
             if not self._store_is_down:
                 self.listener.on_notice(f"{error} The sweep goes on; it is published later.")
-            self._store_is_down = True
+            self._store_is_down = self._is_behind = True
         else:
             self._store_is_down = False
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import socket
+from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from typing import Final
 
@@ -29,7 +31,8 @@ RECORDED_PACKAGES: Final = (
 """Whose versions decide whether a sweep can be repeated and its models loaded."""
 
 
-def package_versions() -> dict[str, str]:
+@cache
+def package_versions() -> Mapping[str, str]:
     """Give the versions of `RECORDED_PACKAGES` that are installed here."""
     versions = {}
     for name in RECORDED_PACKAGES:

@@ -49,7 +49,7 @@ def requirements_of(pipeline: Any) -> list[str]:
     """Pin what a pipeline needs to be loaded: versions of this environment."""
     needed = ["cloudpickle", "numpy", "pandas", "scikit-learn", "scipy"]
     needed += [name for name in _BOOSTERS if name in _libraries_of(pipeline)]
-    versions = package_versions()
+    versions = dict(package_versions())
     # The same library without its GPU parts has a name of its own on the index.
     versions.setdefault("xgboost", versions.get("xgboost-cpu", ""))
     return [f"{name}=={versions[name]}" for name in sorted(needed)]
@@ -82,10 +82,10 @@ def warm_up() -> None:
     X = np.zeros((2, 1))
     with tempfile.TemporaryDirectory() as folder:
         mlflow.sklearn.save_model(
-            DummyClassifier().fit(X, [0, 1]),
+            model := DummyClassifier().fit(X, [0, 1]),
             f"{folder}/model",
             serialization_format="cloudpickle",
-            pip_requirements=[],
+            pip_requirements=requirements_of(model),
             signature=infer_signature(X, X),
             input_example=X,
         )

@@ -238,9 +238,7 @@ class Executor:
         try:
             connection = self._ask(order)
         except OSError:
-            _log.warning(
-                "What iterations are forked from was killed; it is made anew."
-            )
+            _log.warning("What iterations are forked from was killed; it is made anew.")
             self._template.close()
             self._template = Template.spawn(self._template.modules)
             connection = self._ask(order)

@@ -23,6 +23,7 @@ import cloudpickle
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from mlflow_automl_remote.automl import process_tree
+from mlflow_automl_remote.automl.template import THREAD_VARIABLES
 from mlflow_automl_remote.errors import AutoMLRemoteError
 from mlflow_automl_remote.states import IterationState
 
@@ -34,13 +35,6 @@ MAX_PROCESSES: Final = 64 + 4 * (os.cpu_count() or 1)
 """A worker that has started more is a fork bomb, and is killed: no library starts so many."""
 _CROWD_POLL_S: Final = 0.2  # between two looks at how many processes there are
 _BYTES_PER_MB: Final = 1_000_000
-_THREAD_VARIABLES: Final = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "LOKY_MAX_CPU_COUNT",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,8 +195,9 @@ def _fork_worker(order: Order, answer_file: int, connection: Connection) -> int:
 def _prepare_worker(n_threads: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     faulthandler.enable()
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(n_threads)))
-    threadpool_limits(n_threads)
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(n_threads)))
+    if n_threads > 1:  # the template has loaded the libraries with one
+        threadpool_limits(n_threads)
 
 
 def _run(order: Order) -> _Answer:

@@ -222,7 +222,9 @@ class Sweep:
     def _begin(self, proposal: Proposal) -> None:
         self._callback.on_iteration_start(proposal)
         if not self._control.start(proposal, self._submit):
-            self._end(self._never_ran(proposal))
+            outcome = self._never_ran(proposal)
+            self._learn(outcome)
+            self._callback.on_iteration_end(outcome)
 
     def _submit(self, proposal: Proposal) -> Ticket:
         output_dir = self._fresh_folder(proposal)
@@ -314,13 +316,13 @@ class Sweep:
             output_dir=self._fresh_folder(proposal),
         )
 
-    def _end(self, outcome: Outcome) -> None:
+    def _learn(self, outcome: Outcome) -> None:
+        """Let what comes next depend on an outcome."""
         self._outcomes.append(outcome)
         if not outcome.proposal.is_ensemble:
             score = outcome.metrics.get(self._config.primary_metric)
             self._proposals.learn(outcome.proposal, outcome.state, score)
             self._stopping.see(outcome.proposal.number, outcome.proposal.label, score)
-        self._callback.on_iteration_end(outcome)
         if self._stopping.exit_reason:
             for ticket in self._control.running():
                 self._executor.cancel(ticket)
@@ -333,8 +335,13 @@ class Sweep:
                 self._control.finish(finished.ticket)
 
     def _take_in(self) -> None:
-        for finished in self._wait():
-            self._end(self._outcome(finished))
+        """Wait for the next ends; the free places are filled before the ends are recorded."""
+        outcomes = [self._outcome(finished) for finished in self._wait()]
+        for outcome in outcomes:
+            self._learn(outcome)
+        self._fill_places()
+        for outcome in outcomes:
+            self._callback.on_iteration_end(outcome)
 
     def _wait(self) -> list[Finished]:
         """Wait for the next iterations to end; at once empty if none runs."""

@@ -23,6 +23,15 @@ from typing import Final, NoReturn, Self
 PRELOAD: Final = ("mlflow_automl_remote.automl.preload",)
 """Imports what every iteration needs."""
 
+THREAD_VARIABLES: Final = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "LOKY_MAX_CPU_COUNT",
+)
+"""What native libraries read, when they are loaded, for the number of their threads."""
+
 _WORD: Final = b"+"  # goes with each connection: an empty message would be the end
 _MOST_FILES: Final = 1 << 16
 _PROGRAM: Final = (
@@ -92,8 +101,11 @@ class Template:
 def preload(modules: Sequence[str]) -> None:
     """Import modules for good: the collector never looks at what they hold.
 
-    That saves its time, and keeps their pages shared with what is forked.
+    That saves its time, and keeps their pages shared with what is forked. Native libraries are
+    told to have one thread: else each process that is forked starts a pool of them, which spins
+    for 0.1 s and more before it sleeps. Where more are wanted, the keeper's worker says so.
     """
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     gc.disable()
     for name in modules:
         import_module(name)
