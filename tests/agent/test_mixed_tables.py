@@ -13,6 +13,7 @@ import pytest
 
 from mlflow_automl_remote.agent.recorder import Recorder
 from mlflow_automl_remote.agent.runner import Agent
+from mlflow_automl_remote.automl.template import PRELOAD, Template
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.journal.file import JournalWriter
 from mlflow_automl_remote.journal.replay import SweepState
@@ -54,7 +55,8 @@ def _run(
     monkeypatch.chdir(folder / "project")
     with JournalWriter(folder / "journal.jsonl", now_ms=lambda: 0) as journal:
         recorder = Recorder(journal, folder / "artifacts")
-        Agent(folder, recorder).run()
+        template = Template.spawn([*PRELOAD, "mlflow_automl_remote.agent.preload"])
+        Agent(folder, recorder, template).run()
     return recorder.state
 
 

@@ -289,6 +289,31 @@ def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+def give_grandparent(_: object) -> int:
+    return _parent(os.getppid())
+
+
+def give_open_files_of(folder: str) -> list[str]:
+    found = Path("/proc/self/fd").iterdir()
+    return [name for fd in found if fd.is_symlink() and folder in (name := str(fd.readlink()))]
+
+
+FORKING = """
+import sys
+sys.path.insert(0, {folder!r})
+from pathlib import Path
+from functions import double, give_open_files_of
+from mlflow_automl_remote.automl.executor import Executor
+from mlflow_automl_remote.automl.template import Template
+name = {folder!r} + "/held"
+held = open(name, "w")
+with Executor(Template.fork()) as executor:
+    doubled = executor.run(double, 21, output_dir=Path({folder!r}, "a")).value
+    files = executor.run(give_open_files_of, name, output_dir=Path({folder!r}, "b"))
+    print(doubled, files.value)
+"""
+
+
 PROGRAM = """
 import sys, time
 from pathlib import Path
@@ -339,10 +364,33 @@ def test_a_warm_start_imports_nothing(executor: Executor, tmp_path: Path) -> Non
     assert min(taken) < 0.4
 
 
-def test_native_threads_are_limited(executor: Executor, tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_native_threads_are_limited(executor: Executor, tmp_path: Path, n_threads: int) -> None:
     """By environment for children, and in the libraries that are loaded already."""
-    done = executor.run(give_threads, None, output_dir=tmp_path, n_threads=1)
-    assert done.value == ("1", 1)
+    done = executor.run(give_threads, None, output_dir=tmp_path, n_threads=n_threads)
+    assert done.value == (str(n_threads), n_threads)
+
+
+def test_a_killed_template_is_made_anew(tmp_path: Path) -> None:
+    """The kernel may choose it when memory runs out; what comes after is run all the same."""
+    with Executor(grace_s=0.1) as executor:
+        before = executor.run(give_grandparent, None, output_dir=tmp_path).value
+        assert isinstance(before, int)
+        os.kill(before, signal.SIGKILL)
+        _poll(lambda: not _is_alive(before), "the template is gone")
+        after = executor.run(give_grandparent, None, output_dir=tmp_path)
+        assert after.state is IterationState.COMPLETED, after.reason
+        assert after.value != before
+
+
+def test_a_fork_of_this_process_is_a_template_too(tmp_path: Path) -> None:
+    """As the agent does it: what it has imported is there, and none of its files is open."""
+    (tmp_path / "functions.py").write_text(Path(__file__).read_text())
+    program = FORKING.format(folder=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=DEADLINE_S
+    )
+    assert done.stdout == "42 []\n", done.stderr
 
 
 def test_closing_kills_what_runs_and_refuses_what_comes(tmp_path: Path) -> None:
