@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import cloudpickle
@@ -376,8 +377,10 @@ def test_a_killed_template_is_made_anew(tmp_path: Path) -> None:
     with Executor(grace_s=0.1) as executor:
         before = executor.run(give_grandparent, None, output_dir=tmp_path).value
         assert isinstance(before, int)
+        gone = os.pidfd_open(before)
         os.kill(before, signal.SIGKILL)
-        _poll(lambda: not _is_alive(before), "the template is gone")
+        assert wait([gone], DEADLINE_S)  # with all its threads, which a look at /proc does not say
+        os.close(gone)
         after = executor.run(give_grandparent, None, output_dir=tmp_path)
         assert after.state is IterationState.COMPLETED, after.reason
         assert after.value != before
