@@ -231,7 +231,7 @@ class Agent:
         inbox = Inbox(self._workspace / "inbox", self._control.handle)
         inbox.look()
         try:
-            with Executor(preload=PRELOAD) as executor:
+            with Executor(self._template) as executor:
                 self._explain(executor, at_the_end=False)
         finally:
             inbox.close()
