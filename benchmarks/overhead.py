@@ -1,11 +1,12 @@
 """What recording, isolation and MLflow cost: the digits sweep beside a bare loop of the same fits.
 
-    python benchmarks/overhead.py [--rounds 3] [--ssh]
+    python benchmarks/overhead.py [--rounds 3] [--ssh] [--charts]
 
 Each round times, one after the other and each as a whole process: the bare loop (bare_loop.py),
 the sweep on this machine, and with --ssh the sweep on a loopback sshd whose environment is warm.
-Explaining the best model and ensembles are left out, since the loop does not have them. A sweep
-before the rounds makes the tracking store and gives the pipelines.
+Explaining the best model, ensembles and charts are left out, since the loop does not have them;
+with --charts each iteration draws its charts. A sweep before the rounds makes the tracking store and
+gives the pipelines.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ ALIKE = [
     *("--model-explainability", "false"),
     *("--enable-voting-ensemble", "false"),
     *("--enable-stack-ensemble", "false"),
+    *("--charts", "none"),
 ]
 """What the bare loop does not do either."""
 
@@ -87,7 +89,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ssh", action="store_true")
+    parser.add_argument("--charts", action="store_true")
     asked = parser.parse_args()
+    if asked.charts:
+        ALIKE[-1] = "all"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sweep(folder)

@@ -274,3 +274,10 @@ def test_a_duration_that_is_none_is_refused() -> None:
 def test_a_level_may_be_its_number() -> None:
     """As `logging.WARNING` gives it."""
     assert AutoMLConfig.parse({"task": "regression", "verbosity": 30}).verbosity == "WARNING"
+
+
+@pytest.mark.parametrize("charts", ["all", "best", "none"])
+def test_charts_can_be_asked_for_as_the_settings_page_says(charts: str) -> None:
+    """`none` is a choice there, where elsewhere it means the default."""
+    config = AutoMLConfig.parse({"task": "classification", "charts": charts})
+    assert config.charts == charts

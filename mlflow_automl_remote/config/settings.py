@@ -6,7 +6,7 @@ import difflib
 import logging
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Self
+from typing import Any, Final, Self, get_args
 
 import yaml
 from pydantic import ValidationError, field_validator, model_validator
@@ -211,7 +211,12 @@ class AutoMLConfig(Fields, DataFields):
         if unknown:
             raise ConfigurationError(_unknown_setting(unknown[0]))
         try:
-            return cls.model_validate({name: _from_text(value) for name, value in current.items()})
+            return cls.model_validate(
+                {
+                    name: value if _is_choice(cls, name, value) else _from_text(value)
+                    for name, value in current.items()
+                }
+            )
         except ValidationError as error:
             raise ConfigurationError(_explain(error)) from error
 
@@ -260,6 +265,11 @@ class AutoMLConfig(Fields, DataFields):
 
 def _in_seconds(in_minutes: float | None) -> float | None:
     return None if in_minutes is None else in_minutes * 60
+
+
+def _is_choice(model: type[AutoMLConfig], name: str, value: object) -> bool:
+    """Whether a value is one of those that a setting lists, `none` included."""
+    return isinstance(value, str) and value in get_args(model.model_fields[name].annotation)
 
 
 def _from_text(value: object) -> object:
