@@ -4,9 +4,9 @@
 
 Each round times, one after the other and each as a whole process: the bare loop (bare_loop.py),
 the sweep on this machine, and with --ssh the sweep on a loopback sshd whose environment is warm.
-Explaining the best model, ensembles and charts are left out, since the loop does not have them; with
---charts each iteration draws its charts. A sweep before the rounds makes the tracking store and gives
-the pipelines.
+Explaining the best model, ensembles and charts are left out, since the loop does not have them;
+with --charts each iteration draws its charts. A sweep before the rounds makes the tracking store
+and gives the pipelines.
 """
 
 from __future__ import annotations
