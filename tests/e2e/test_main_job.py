@@ -125,18 +125,22 @@ def _wait_for_output(terminal: Terminal, process: object, text: str) -> str:
 def _store(terminal: Terminal) -> dict[str, object]:
     """Give all that a sweep left in the store, times and ids left out."""
     parent = terminal.parent()
-    content: dict[str, object] = {"parent": _content(terminal, parent, {"best_"})}
+    content: dict[str, object] = {"parent": _content(terminal, parent)}
     for child in terminal.children(parent.info.run_id):
-        content[child.info.run_name] = _content(terminal, child, set())
+        content[child.info.run_name] = _content(terminal, child)
     return content
 
 
-def _content(terminal: Terminal, run: object, prefixes: set[str]) -> dict[str, object]:
+def _content(terminal: Terminal, run: object) -> dict[str, object]:
+    """Give what a run holds, but for how long things took and how busy the machine was."""
     run_id = run.info.run_id  # type: ignore[attr-defined]
     data = run.data  # type: ignore[attr-defined]
     timed = ("_time_s", "duration_s")
-    names = sorted(name for name in data.metrics if not name.endswith(timed))
-    del prefixes
+    names = sorted(
+        name
+        for name in data.metrics
+        if not name.endswith(timed) and not name.startswith("system/")
+    )
     return {
         "status": run.info.status,  # type: ignore[attr-defined]
         "params": data.params,
