@@ -23,12 +23,6 @@ _DIAGONAL: Final = np.array([0.0, 1.0])
 Line: TypeAlias = tuple[Floats, Floats]
 
 
-def warm_up_fonts() -> None:
-    """Open the fonts of a picture."""
-    for size in (9, 10, 11, 13, 15):
-        canvas.open_font(size)
-
-
 def draw(charts: ClassificationCharts | RegressionCharts, title: str) -> bytes:
     """Give a PNG file."""
     if isinstance(charts, ClassificationCharts):

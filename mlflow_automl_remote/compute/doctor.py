@@ -212,10 +212,7 @@ def _optional(facts: Facts) -> Iterator[Check]:
 
 def _index(facts: Facts) -> Iterator[Check]:
     if facts["index_error"]:
-        remedy = (
-            "Give the account a proxy or an index of its own (UV_DEFAULT_INDEX), or set "
-            '"wheelhouse": true to send packages from here.'
-        )
+        remedy = "Give the account a proxy or an index of its own (UV_DEFAULT_INDEX)."
         yield _warning("package index", facts["index_error"], remedy)
     else:
         yield _ok("package index", "it answers")
