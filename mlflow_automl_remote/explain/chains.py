@@ -134,7 +134,12 @@ def _origins(step: Any, rows: Any) -> tuple[Ints, Sequence[str]] | None:
 
 
 def ask(estimator: Any, method: str, table: Any, **options: object) -> Any:
-    """Call a method of a fitted estimator on rows; an array is named as it was fitted."""
+    """Call a method of a fitted estimator on rows; an array is named as it was fitted.
+
+    The rows stay as they are, also where the estimator was told to work in place.
+    """
+    if getattr(estimator, "copy", True) is False:
+        table = table.copy()
     names = getattr(estimator, "feature_names_in_", None)
     if isinstance(table, np.ndarray) and names is not None and len(names) == table.shape[1]:
         import pandas as pd

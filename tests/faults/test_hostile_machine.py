@@ -16,7 +16,7 @@ from mlflow_automl_remote.errors import ConnectionLost
 
 MAX_MEMORY_BYTES = 300 * 10**6
 CLIENT = """
-import resource, sys
+import sys
 import mlflow
 from mlflow_automl_remote.compute import TargetSpec
 from mlflow_automl_remote.errors import AutoMLRemoteError
@@ -29,7 +29,9 @@ try:
     print("accepted")
 except AutoMLRemoteError as error:
     print(type(error).__name__, error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+# Not getrusage: what that gives begins with the memory of the process that started this one.
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
+print(int(peak.split()[1]) * 1024)
 """
 
 
