@@ -34,6 +34,8 @@ PUBLISH_LIMIT_S: Final = 600.0
 """How long a finished sweep is tried to be published when the store does not answer."""
 FULL_BYTES: Final = 1024**2
 """Free disk of a target below which an agent that died has died of it."""
+PIECE_BYTES: Final = 256 * 1024
+"""Of a journal, after which its events are folded before more are read."""
 MAX_EVENTS: Final = 50_000
 """Of one journal, for a client's memory; 20,000 iterations have fewer."""
 MAX_JOURNAL_BYTES: Final = 256 * 1024**2
@@ -80,20 +82,35 @@ class JournalReader:
             TransportError: The target cannot be asked.
         """
         chunk = job.read_journal(self._cursor.offset, wait_s=wait_s)
-        records, cursor = read(chunk.data, self._cursor)
-        if chunk.is_full and not records:
+        n_before, begin = self._cursor.n_lines, self._cursor.offset
+        while self._take(chunk.data[self._cursor.offset - begin :]):
+            pass
+        if chunk.is_full and self._cursor.n_lines == n_before:
             raise self._refused(f"a line is longer than {len(chunk.data)} bytes")
+        return chunk
+
+    def _take(self, data: bytes) -> bool:
+        """Fold whole events, at first only some: many at once would take much memory.
+
+        Returns:
+            Whether there may be more of them in the data.
+        """
+        piece = data[: data.find(b"\n", PIECE_BYTES) + 1] or data
+        records, cursor = read(piece, self._cursor)
+        if not records and len(piece) < len(data):  # damaged: the next line shows it to be so
+            piece = data
+            records, cursor = read(piece, self._cursor)
         if cursor.n_lines > MAX_EVENTS or cursor.offset > MAX_JOURNAL_BYTES:
             raise self._refused(
                 f"it goes on after {MAX_EVENTS} events or {MAX_JOURNAL_BYTES} bytes"
             )
         if self._keep is not None:
-            self._keep.write(chunk.data[: cursor.offset - self._cursor.offset])
+            self._keep.write(data[: cursor.offset - self._cursor.offset])
             self._keep.flush()
         self._cursor = cursor
         if records:
             self.state = replay(records, self.state)
-        return chunk
+        return len(piece) < len(data)
 
     def _refused(self, why: str) -> JournalCorrupted:
         return JournalCorrupted(

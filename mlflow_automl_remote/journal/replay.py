@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mlflow_automl_remote.journal.codec import Record
 from mlflow_automl_remote.journal.events import (
@@ -29,6 +30,13 @@ from mlflow_automl_remote.journal.events import (
 )
 from mlflow_automl_remote.states import IterationState, SweepStatus
 
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+def _nothing() -> Mapping[str, Any]:
+    """Give one empty mapping to all: a sweep may have 20,000 iterations, with four each."""
+    return _NOTHING
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Iteration:
@@ -51,13 +59,13 @@ class Iteration:
     reason: str = ""
     score: float | None = None
     best: float | None = None
-    metrics: Mapping[str, float | None] = field(default_factory=dict)
-    fold_metrics: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
-    hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
+    metrics: Mapping[str, float | None] = field(default_factory=_nothing)
+    fold_metrics: Mapping[str, tuple[float | None, ...]] = field(default_factory=_nothing)
+    hyperparameters: Mapping[str, Scalar] = field(default_factory=_nothing)
     fit_s: float = 0.0
     predict_s: float = 0.0
     standard_error: float | None = None
-    test_metrics: Mapping[str, float | None] = field(default_factory=dict)
+    test_metrics: Mapping[str, float | None] = field(default_factory=_nothing)
     featurization: str = ""
     files: tuple[ArtifactFile, ...] = ()
     model_path: str | None = None
@@ -65,7 +73,7 @@ class Iteration:
     @property
     def pipeline(self) -> str:
         """The label of the pipeline, such as `MaxAbsScaler LightGBM`."""
-        return f"{self.scaler} {self.model}".strip().strip()
+        return f"{self.scaler} {self.model}".strip()
 
     @property
     def duration_s(self) -> float | None:
@@ -150,10 +158,18 @@ class SweepState:
 def replay(records: Iterable[Record], state: SweepState | None = None) -> SweepState:
     """Fold records into a state; events of unknown kinds change nothing."""
     state = SweepState() if state is None else state
+    # The fold's own: copied once, not at each event, and seen by nobody before it is whole.
+    state = replace(state, iterations=dict(state.iterations))
     for record in records:
         if record.event is not None:
             state = _HANDLERS[type(record.event)](state, record.event, record.time_ms)
         state = replace(state, n_events=record.seq + 1)
+    return state
+
+
+def _with_iteration(state: SweepState, one: Iteration) -> SweepState:
+    """Put an iteration into the dictionary that `replay` has made for its fold."""
+    cast("dict[int, Iteration]", state.iterations)[one.number] = one
     return state
 
 
@@ -182,14 +198,14 @@ def _features_engineered(state: SweepState, event: FeaturesEngineered, _: int) -
 def _iteration_started(state: SweepState, event: IterationStarted, time_ms: int) -> SweepState:
     begun = Iteration(
         number=event.iteration,
-        scaler=event.scaler,
-        model=event.model,
+        scaler=sys.intern(event.scaler),
+        model=sys.intern(event.model),
         params=event.params,
-        proposed_by=event.proposed_by,
+        proposed_by=sys.intern(event.proposed_by),
         attempt=event.attempt,
         started_ms=time_ms,
     )
-    return replace(state, iterations={**state.iterations, event.iteration: begun})
+    return _with_iteration(state, begun)
 
 
 def _iteration_finished(state: SweepState, event: IterationFinished, _: int) -> SweepState:
@@ -218,8 +234,7 @@ def _iteration_finished(state: SweepState, event: IterationFinished, _: int) -> 
         model_path=event.model_path,
     )
     return replace(
-        state,
-        iterations={**state.iterations, event.iteration: ended},
+        _with_iteration(state, ended),
         finished=(*state.finished, event.iteration),
         best_iteration=best,
     )
@@ -252,7 +267,7 @@ def _charts_drawn(state: SweepState, event: ChartsDrawn, _: int) -> SweepState:
     if one is None or not event.files:
         return state
     drawn = replace(one, files=(*one.files, *event.files))
-    return replace(state, iterations={**state.iterations, event.iteration: drawn})
+    return _with_iteration(state, drawn)
 
 
 def _explanation_started(state: SweepState, event: ExplanationStarted, _: int) -> SweepState:
