@@ -21,25 +21,24 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "tests"))
-
-from sshd import SshServer, running_sshd  # noqa: E402
-from tcp_proxy import running_proxy  # noqa: E402
-
-from mlflow_automl_remote.compute import Connection, TargetSpec, connect, parse_target  # noqa: E402
-from mlflow_automl_remote.config import AutoMLConfig  # noqa: E402
-from mlflow_automl_remote.journal.codec import Record, encode  # noqa: E402
-from mlflow_automl_remote.journal.events import (  # noqa: E402
+from mlflow_automl_remote.compute import Connection, TargetSpec, connect, parse_target
+from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.journal.codec import Record, encode
+from mlflow_automl_remote.journal.events import (
     ArtifactFile,
     IterationFinished,
     IterationStarted,
 )
-from mlflow_automl_remote.publishing import ParentFacts  # noqa: E402
-from mlflow_automl_remote.states import IterationState  # noqa: E402
-from mlflow_automl_remote.sweep_run import SweepRun  # noqa: E402
+from mlflow_automl_remote.publishing import ParentFacts
+from mlflow_automl_remote.states import IterationState
+from mlflow_automl_remote.sweep_run import SweepRun
 
+if TYPE_CHECKING:
+    from sshd import SshServer
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 N_FILES = 2000
 LARGE_BYTES = 200_000_000
 N_ITERATIONS = 100
@@ -255,6 +254,10 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--folder", help="for everything that is written")
     asked = parser.parse_args()
+    sys.path.insert(0, str(REPOSITORY / "tests"))
+    from sshd import running_sshd
+    from tcp_proxy import running_proxy
+
     with (
         tempfile.TemporaryDirectory(dir=asked.folder) as name,
         running_sshd(Path(name) / "sshd") as server,

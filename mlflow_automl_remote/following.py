@@ -138,7 +138,9 @@ class Follower:
         self._looks_on = False
         self._run_id = run_id
         self._facts = facts
-        self._copy = tempfile.NamedTemporaryFile(prefix="automl-remote-journal-")  # noqa: SIM115
+        self._copy = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed by `__exit__`
+            prefix="automl-remote-journal-"
+        )
         self._reader = JournalReader(cast("BinaryIO", self._copy))
         self._publisher: Publisher | None = None
         self._n_seen = 0

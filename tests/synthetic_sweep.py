@@ -129,7 +129,7 @@ class SyntheticSweep:
             "params": {"model__C": 0.5 + number, "scaler__copy": True},
             "proposed_by": "portfolio" if number < 5 else "optuna",
         }
-        self.add(IterationStarted(**(given | changes)))  # type: ignore[arg-type]
+        self.add(IterationStarted(**(given | changes)))
 
     def end(
         self,
@@ -150,7 +150,7 @@ class SyntheticSweep:
             given |= self._success(number, log)
         else:
             given["reason"] = f"ValueError: it is {state.value}"
-        self.add(IterationFinished(**(given | changes)))  # type: ignore[arg-type]
+        self.add(IterationFinished(**(given | changes)))
 
     def _success(self, number: int, log: ArtifactFile) -> dict[str, object]:
         inside = f"iterations/{number:03d}"

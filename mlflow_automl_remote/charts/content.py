@@ -91,7 +91,8 @@ def _regression(charts: RegressionCharts) -> dict[str, object]:
 
 
 def _shares(values: Floats) -> list[float]:
-    return np.round(values, DECIMALS).tolist()  # type: ignore[no-any-return]
+    shares: list[float] = np.round(values, DECIMALS).tolist()
+    return shares
 
 
 def _significant(values: Floats) -> list[float]:

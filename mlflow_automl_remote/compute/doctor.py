@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from mlflow_automl_remote.compute.environment import MIN_AGENT_PYTHON, find_uv
+from mlflow_automl_remote.compute.environment import MIN_AGENT_PYTHON, default_index, find_uv
 from mlflow_automl_remote.compute.machine import MEMORY_PER_ITERATION_BYTES
 from mlflow_automl_remote.compute.target import connect
 from mlflow_automl_remote.errors import (
@@ -106,7 +106,7 @@ def _kept_out(error: AutoMLRemoteError) -> list[Check]:
 
 
 def _machine_checks(connection: Connection, max_concurrent: int | None) -> Iterator[Check]:
-    facts, skew_s = connection.probe()
+    facts, skew_s = connection.probe(default_index())
     yield from _clock(skew_s)
     yield from _system(connection, facts)
     yield from _size(connection, facts)
@@ -214,6 +214,8 @@ def _index(facts: Facts) -> Iterator[Check]:
     if facts["index_error"]:
         remedy = "Give the account a proxy or an index of its own (UV_DEFAULT_INDEX)."
         yield _warning("package index", facts["index_error"], remedy)
+    elif not facts["index"]:
+        yield _ok("package index", "not asked: there is no uv here to say which it is")
     else:
         yield _ok("package index", "it answers")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
+import subprocess
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -32,6 +34,7 @@ MIN_AGENT_PYTHON: Final = (3, 11)
 LOCK_WAIT_S: Final = 1800.0
 BUILD_S: Final = 1800.0
 """For one step of the build; a slow package index is the usual reason for minutes."""
+HELP_S: Final = 10.0
 LAST_LINES: Final = 15
 DIGEST_LENGTH: Final = 32
 MARKER: Final = "automl-remote.ok"
@@ -263,6 +266,28 @@ def uv_digest() -> str:
     if program is None:
         return ""
     return hashlib.sha256(program.read_bytes()).hexdigest()[:DIGEST_LENGTH]
+
+
+def default_index() -> str:
+    """Give the address of the package index that uv uses where none is chosen, as its help says.
+
+    Empty where there is no uv, or where its help says it no longer.
+    """
+    program = find_uv()
+    if program is None:
+        return ""
+    done = subprocess.run(
+        [str(program), "pip", "install", "--help", "--color", "never"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=HELP_S,
+        check=False,
+    )
+    found = re.search(
+        r"--default-index.*?by default:\s*<(https?://[^>\s]+)>", done.stdout, re.DOTALL
+    )
+    return "" if found is None else found[1]
 
 
 def find_uv() -> Path | None:

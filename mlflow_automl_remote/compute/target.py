@@ -285,11 +285,11 @@ class Connection:
         text = f"The agent runs on {self.spec.label} as process {agent.pid}"
         self._on_progress(Progress(stage="start", text=text, fraction=1.0))
 
-    def probe(self) -> tuple[Header, float]:
-        """Ask for what a doctor wants to know, and how far the target's clock is ahead, in s."""
+    def probe(self, index: str) -> tuple[Header, float]:
+        """Ask what a doctor wants to know, and how far the target's clock is ahead, in s."""
         with self._control() as control:
             asked_s = time.time()
-            reply = control.request("probe", root=str(self.root.path))[0]
+            reply = control.request("probe", root=str(self.root.path), index=index)[0]
             took_s = time.time() - asked_s
         # the clock is the first thing that the helper looks at
         ahead_s = float(reply["time_s"]) - asked_s

@@ -70,7 +70,8 @@ def as_table(rows: Any, what: str) -> Table:
 
 def take(table: Table, rows: Any) -> Any:
     """Give rows of a table, in its form."""
-    return table.iloc[rows] if is_frame(table) else table[rows]  # type: ignore[union-attr]
+    form: Any = table
+    return form.iloc[rows] if is_frame(form) else form[rows]
 
 
 def is_frame(table: object) -> bool:

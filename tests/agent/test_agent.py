@@ -75,7 +75,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Workspace]]:
     made: list[Workspace] = []
 
     def make(**settings: object) -> Workspace:
-        made.append(Workspace(tmp_path / f"sweep-{len(made)}", **settings))  # type: ignore[arg-type]
+        made.append(Workspace(tmp_path / f"sweep-{len(made)}", **settings))
         return made[-1]
 
     yield make
@@ -148,7 +148,7 @@ def test_charts_that_cannot_be_drawn_are_a_line_in_the_log(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The iteration goes on."""
-    save_charts(None, None, tmp_path, "x")  # type: ignore[arg-type]
+    save_charts(None, None, tmp_path, "x")
     assert "No charts were drawn" in capsys.readouterr().out
 
 

@@ -32,5 +32,5 @@ def test_a_machine_that_cannot_be_read_costs_nothing(tmp_path: Path, monkeypatch
         raise OSError("no /proc")
 
     monkeypatch.setattr(Usage, "__init__", unreadable)
-    with sampled(None, tmp_path):  # type: ignore[arg-type]
+    with sampled(None, tmp_path):
         pass

@@ -87,7 +87,7 @@ class PublishingUnderFaults(RuleBasedStateMachine):
         """Killed at a call, or told nothing of it; a new process or the same one goes on."""
         fail = lose_the_answer if lost else kill
         client = FaultyClient(self.store.client, at, after=after, fail=fail)
-        publisher = self.sweep.publisher(client, self.parent)  # type: ignore[arg-type]
+        publisher = self.sweep.publisher(client, self.parent)
         with suppress(Killed, PublishFailed):
             publisher.publish(self.sweep.state)
         self.publisher = (
@@ -197,7 +197,7 @@ def dropping_proxy(uri: str, share: float, seed: int) -> Iterator[tuple[str, lis
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = pass_on  # noqa: N815
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = pass_on  # noqa: N815 - http.server's names
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

@@ -13,17 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 from mlflow_automl_remote import charts
 from mlflow_automl_remote.journal.events import MachineSampled
 
 from .conftest import START_MS, Store
-
-selenium = pytest.importorskip("selenium", reason="selenium is not installed")
-
-from selenium import webdriver  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 pytestmark = [
     pytest.mark.browser,

@@ -42,9 +42,8 @@ def _suggest_robust(trial: Trial) -> Params:
 
 def _build_robust(params: Params, context: BuildContext) -> Estimator:
     low = int(params["quantile_low"] or 0)
-    return RobustScaler(  # type: ignore[no-any-return]
-        quantile_range=(low, 100 - low), copy=not context.in_place
-    )
+    scaler: Estimator = RobustScaler(quantile_range=(low, 100 - low), copy=not context.in_place)
+    return scaler
 
 
 def _suggest_pca(trial: Trial) -> Params:
@@ -78,9 +77,10 @@ def _build_svd(params: Params, context: BuildContext) -> Estimator:
 def _build_standard(params: Params, context: BuildContext) -> Estimator:
     """Leave a sparse matrix where it is: moved to its mean it would have no zeros."""
     with_mean = params["with_mean"] and not context.is_sparse
-    return StandardScaler(  # type: ignore[no-any-return]
+    scaler: Estimator = StandardScaler(
         **{**params, "with_mean": with_mean}, copy=not context.in_place
     )
+    return scaler
 
 
 def _suggest_norm(trial: Trial) -> Params:

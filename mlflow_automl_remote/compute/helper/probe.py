@@ -23,13 +23,16 @@ TMP = "/tmp"  # noqa: S108 - looked at, not written to
 ANSWER_S = 10.0  # for the package index, and for programs of others
 DOCKER_SOCKET = "/var/run/docker.sock"
 INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
-INDEX = "https://pypi.org/simple/"
 RAY_PORTS = (6379, 6379), (8265, 8265), (10001, 19999)  # of a Ray head and its workers
 LISTENS = "0A"  # in /proc/net/tcp
 
 
-def facts(root: str) -> Facts:
-    """Find out all that there is, for a root that need not be there yet."""
+def facts(root: str, index: str) -> Facts:
+    """Find out all that there is, for a root that need not be there yet.
+
+    `index` is the address of the package index that is used where none is chosen here.
+    """
+    index = next((os.environ[name] for name in INDEX_VARIABLES if os.environ.get(name)), index)
     return {
         "time_s": time.time(),
         "release": _release(),
@@ -39,7 +42,8 @@ def facts(root: str) -> Facts:
         "docker": _docker(),
         "gpus": _gpus(),
         "busy_ports": _busy_ports(),
-        "index_error": _index_error(),
+        "index": index,
+        "index_error": _index_error(index),
     }
 
 
@@ -120,20 +124,19 @@ def _busy_ports() -> list[int]:
     return sorted(port for port in busy if any(low <= port <= high for low, high in RAY_PORTS))
 
 
-def _index_error() -> str:
+def _index_error(address: str) -> str:
     """Say why the package index does not answer; nothing when it does."""
     import urllib.error  # takes longer to import than all the rest, and is for this alone
     import urllib.request
 
-    address = next((os.environ[name] for name in INDEX_VARIABLES if os.environ.get(name)), INDEX)
     if not address.startswith(("http://", "https://")):
         return ""
     request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - checked above
     try:
-        with contextlib.closing(urllib.request.urlopen(request, timeout=ANSWER_S)):  # noqa: S310
-            return ""
+        urllib.request.urlopen(request, timeout=ANSWER_S).close()  # noqa: S310 - likewise
     except urllib.error.HTTPError as error:
         error.close()
         return "" if error.code < 500 else f"it answered {error.code}"
     except (OSError, ValueError) as error:
         return str(getattr(error, "reason", error))[:300]
+    return ""

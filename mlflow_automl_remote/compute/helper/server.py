@@ -110,7 +110,7 @@ class Server:
 
     def do_probe(self, header: Header, payload: bytes) -> Answer:
         """Find out what a doctor wants to know."""
-        return probe.facts(header["root"]), b""
+        return probe.facts(header["root"], header["index"]), b""
 
     def do_inventory(self, header: Header, payload: bytes) -> Answer:
         """List the sweeps below our root, and what they share."""
