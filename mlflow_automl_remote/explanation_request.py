@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
+import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from mlflow_automl_remote import compute, sweep_run
 from mlflow_automl_remote.errors import AgentLost
-from mlflow_automl_remote.following import POLL_S, Listener, publisher_of
+from mlflow_automl_remote.following import (
+    FIRST_RETRY_S,
+    POLL_S,
+    JournalReader,
+    Listener,
+    publisher_of,
+)
 from mlflow_automl_remote.journal.events import (
     Event,
     ExplanationFinished,
     ExplanationsCompared,
     RequestHandled,
 )
-from mlflow_automl_remote.journal.file import Cursor, read
-from mlflow_automl_remote.journal.replay import SweepState, replay
+from mlflow_automl_remote.journal.replay import SweepState
 
 if TYPE_CHECKING:
-    from mlflow_automl_remote.compute import Connection
+    from mlflow_automl_remote.compute import Job
 
 MAX_STARTS: Final = 3
 """How often an agent is started for one request; it may end just before it would have seen it."""
@@ -57,12 +66,17 @@ def explain_run(
     """
     run, listener = sweep_run.attach(run_id), listener or Listener()
     target = compute.TargetSpec.from_json(run.facts.target_config)
-    with compute.connect(target, on_progress=listener.on_progress) as connection:
+    with (
+        tempfile.NamedTemporaryFile(prefix="automl-remote-journal-") as copy,
+        compute.connect(target, on_progress=listener.on_progress) as connection,
+    ):
         job = connection.job(run.facts.sweep_id)
-        watch = _Watch(job.request({"action": "explain", "iteration": iteration}))
+        watch = _Watch(
+            job.request({"action": "explain", "iteration": iteration}), cast("BinaryIO", copy)
+        )
         for _ in range(MAX_STARTS):
             connection.start(job)
-            _follow(connection, run, watch, listener)
+            _follow(job, watch, listener)
             if not watch.goes_on:
                 break
         else:
@@ -70,43 +84,54 @@ def explain_run(
                 f"The agent on {run.facts.target} ended without an explanation. "
                 f"See its log: automl-remote logs {run_id}"
             )
+        if watch.state.status.is_finished and watch.finished is not None:
+            _publish(job, run, watch.state, Path(copy.name), listener)
     is_known = watch.answer is not None and watch.answer.outcome != "unknown"
     return Requested(iteration=iteration, finished=watch.finished, is_known=is_known)
 
 
-def _follow(
-    connection: Connection, run: sweep_run.SweepRun, watch: _Watch, listener: Listener
-) -> None:
-    """Read the journal until it has the explanation or the agent is dead; then publish."""
-    job = connection.job(run.facts.sweep_id)
+def _follow(job: Job, watch: _Watch, listener: Listener) -> None:
+    """Read the journal until it has the explanation or the agent is dead."""
     while watch.goes_on:
-        chunk = job.read_journal(watch.offset, wait_s=POLL_S)
-        watch.take(chunk.data)
+        chunk = watch.reader.read(job, POLL_S)
         listener.on_state(watch.state)
         if not chunk.data and chunk.liveness is compute.Liveness.DEAD:
             break
-    if watch.state.status.is_finished and watch.finished is not None:
-        publisher = publisher_of(run.run_id, run.facts, job, lambda: bytes(watch.journal))
-        publisher.publish(watch.state)
+
+
+def _publish(
+    job: Job, run: sweep_run.SweepRun, state: SweepState, journal: Path, listener: Listener
+) -> None:
+    """Publish as soon as this is the one client that does."""
+    with job.lease(uuid.uuid4().hex) as lease:
+        if not lease.ask():
+            listener.on_notice("Another client publishes this sweep; waiting for it.")
+            while not lease.ask():
+                time.sleep(FIRST_RETRY_S)
+        publisher = publisher_of(run.run_id, run.facts, job, journal)
+        publisher.publish(state)
         publisher.close()
 
 
 class _Watch:
-    """Reads a journal until it tells what became of a request for an explanation."""
+    """Reads a journal until it tells what became of a request for an explanation.
 
-    def __init__(self, request_id: str) -> None:
-        self.state = SweepState()
-        self.journal = bytearray()
+    Args:
+        request_id: Of the request.
+        keep: Gets the journal.
+    """
+
+    def __init__(self, request_id: str, keep: BinaryIO) -> None:
+        self.reader = JournalReader(keep, self._look_at)
         self.answer: RequestHandled | None = None
         self.finished: ExplanationFinished | None = None
         self._request_id = request_id
-        self._cursor = Cursor()
         self._is_compared = False
 
     @property
-    def offset(self) -> int:
-        """Where to read on."""
-        return self._cursor.offset
+    def state(self) -> SweepState:
+        """The sweep as far as it has been read."""
+        return self.reader.state
 
     @property
     def goes_on(self) -> bool:
@@ -117,16 +142,7 @@ class _Watch:
             return False
         return self.finished is None or not self._is_compared
 
-    def take(self, data: bytes) -> None:
-        """Fold more of the journal."""
-        records, cursor = read(data, self._cursor)
-        self.journal += data[: cursor.offset - self._cursor.offset]
-        self._cursor = cursor
-        for record in records:
-            self.state = replay([record], self.state)
-            self._look_at(record.event)
-
-    def _look_at(self, event: Event | None) -> None:
+    def _look_at(self, event: Event) -> None:
         if isinstance(event, RequestHandled) and event.request_id == self._request_id:
             self.answer = event
         if self.answer is None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from mlflow_automl_remote.compute import Job, JournalChunk, Lease, Progress
-    from mlflow_automl_remote.journal.events import ArtifactFile
+    from mlflow_automl_remote.journal.events import ArtifactFile, Event
     from mlflow_automl_remote.publishing import ParentFacts, Publisher
 
 POLL_S: Final = 10.0
@@ -64,13 +64,17 @@ class JournalReader:
 
     Args:
         keep: Gets the bytes of all whole events.
+        look: Is shown each event, once the state holds it.
 
     Attributes:
         state: The sweep as its journal tells it so far.
     """
 
-    def __init__(self, keep: BinaryIO | None = None) -> None:
+    def __init__(
+        self, keep: BinaryIO | None = None, look: Callable[[Event], None] = lambda _: None
+    ) -> None:
         self._keep = keep
+        self._look = look
         self._cursor = Cursor()
         self.state = SweepState()
 
@@ -110,6 +114,9 @@ class JournalReader:
         self._cursor = cursor
         if records:
             self.state = replay(records, self.state)
+        for record in records:
+            if record.event is not None:
+                self._look(record.event)
         return len(piece) < len(data)
 
     def _refused(self, why: str) -> JournalCorrupted:

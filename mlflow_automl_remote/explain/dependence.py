@@ -59,21 +59,21 @@ def draw_dependence(explanation: Explanation, path: Path) -> None:
         )
         FigureCanvasAgg(figure)
         panels = figure.subplots(n_down, n_across, squeeze=False).ravel()
-        figure.suptitle(
+        _title(
+            figure,
             f"How the main features work: SHAP value for {subject} "
             f"({space_words(explanation)}) by value",
-            x=0.01,
-            y=1 - 0.12 / height,
-            va="top",
-            ha="left",
-            fontsize=12,
-            fontweight="bold",
         )
         for axes in panels[len(shown) :]:
             axes.set_visible(False)
         for axes, feature in zip(panels, shown, strict=False):
             _draw_panel(axes, explanation, values, int(feature))
         save(figure, path)
+
+
+def _title(figure: Figure, text: str) -> None:
+    top = 1 - 0.12 / figure.get_figheight()
+    figure.suptitle(text, x=0.01, y=top, va="top", ha="left", fontsize=12, fontweight="bold")
 
 
 def _draw_panel(axes: Axes, explanation: Explanation, values: Floats, feature: int) -> None:
@@ -144,15 +144,7 @@ def draw_waterfall(explanation: Explanation, path: Path) -> None:
         )
         FigureCanvasAgg(figure)
         panels = figure.subplots(len(rows), 1, squeeze=False).ravel()
-        figure.suptitle(
-            f"Rows step by step: {space_words(explanation)} of {subject}",
-            x=0.01,
-            y=1 - 0.12 / height,
-            va="top",
-            ha="left",
-            fontsize=12,
-            fontweight="bold",
-        )
+        _title(figure, f"Rows step by step: {space_words(explanation)} of {subject}")
         for axes, row in zip(panels, rows, strict=True):
             base = float(explanation.base_values[chosen[row]])
             _draw_steps(axes, explanation, int(row), values[row], base)
