@@ -263,7 +263,9 @@ def _import_mlflow() -> None:
     """
     gc.disable()
     try:
-        from mlflow_automl_remote.publishing import parent_run  # noqa: F401
+        from mlflow_automl_remote.publishing import parent_run
+
+        parent_run.import_store()
     finally:
         gc.freeze()
         gc.enable()

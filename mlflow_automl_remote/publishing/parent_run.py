@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 
 from mlflow_automl_remote.errors import ConfigurationError, SweepNotFound
 from mlflow_automl_remote.publishing import facts
@@ -27,6 +29,15 @@ class ParentRun:
     experiment_id: str
     status: str
     facts: ParentFacts
+
+
+def import_store() -> None:
+    """Import what MLflow needs to reach the tracking store, without reaching it.
+
+    MLflow imports its database layer at the first call only, which takes longer than the rest of it.
+    """
+    if mlflow.get_tracking_uri().partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
+        importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
 
 def open_parent(*, experiment_name: str | None, run_name: str | None) -> str:
