@@ -197,7 +197,7 @@ class Follower:
                 due = time.monotonic() + PUBLISH_INTERVAL_S
                 self._publish()
             if is_lost:
-                raise _lost(self._run_id, self._facts, job)
+                raise self._lost(job)
 
     def _take_news(self, job: Job, wait_s: float) -> bool:
         """Read what is new and show it; True when there is nothing and nobody to write more."""
@@ -234,6 +234,23 @@ class Follower:
             self._is_behind = True
         self._looks_on = not held
         return held
+
+    def _lost(self, job: Job) -> AgentLost:
+        """Say why the agent is gone, as far as it could say so itself."""
+        go_on = f"Go on with: automl-remote resume {self._run_id}"
+        interrupted = self._reader.state.interrupted
+        if interrupted:
+            return AgentLost(
+                f"The sweep on {self._facts.target} is interrupted. {interrupted} What has ended "
+                f"is kept. {go_on}"
+            )
+        lines = job.log_tail().decode("utf-8", errors="replace").strip().splitlines()
+        last = f" The last line of its log: {lines[-1]}" if lines else ""
+        if job.disk_free_bytes() < FULL_BYTES:
+            last += " The disk there is full: make room first."
+        return AgentLost(
+            f"The agent on {self._facts.target} died without ending the sweep.{last} {go_on}"
+        )
 
     def _publish(self) -> None:
         """Bring MLflow up to date; a store that is down is tried again."""
@@ -276,14 +293,3 @@ def publisher_of(
         return into
 
     return Publisher(MlflowClient(), run_id, fetch=fetch, facts=facts, journal=journal)
-
-
-def _lost(run_id: str, facts: ParentFacts, job: Job) -> AgentLost:
-    lines = job.log_tail().decode("utf-8", errors="replace").strip().splitlines()
-    last = f" The last line of its log: {lines[-1]}" if lines else ""
-    if job.disk_free_bytes() < FULL_BYTES:
-        last += " The disk there is full: make room first."
-    return AgentLost(
-        f"The agent on {facts.target} died without ending the sweep.{last} "
-        f"Go on with: automl-remote resume {run_id}"
-    )

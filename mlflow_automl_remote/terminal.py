@@ -270,6 +270,8 @@ def status_lines(state: SweepState, liveness: Liveness, target: str) -> list[str
         f"{len(state.finished)} of {total} iterations have ended, {len(running)} run.",
     ]
     lines += [f"  {one.number} {clean(one.pipeline)}" for one in running]
+    if state.interrupted:
+        lines.append(f"It is interrupted. {clean(state.interrupted)}")
     if state.explaining is not None:
         lines.append(f"The best model, iteration {state.explaining}, is being explained.")
     if state.best is not None:

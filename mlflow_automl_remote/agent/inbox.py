@@ -56,8 +56,12 @@ class Inbox:
         with self._lock:
             for path in sorted(self._folder.glob("*.json")):
                 request = _read(path)
-                if request is not None:
-                    self._handle(request)
+                try:
+                    if request is not None:
+                        self._handle(request)
+                except OSError as error:  # it cannot be recorded now: it stays until it can
+                    _log.warning("The request %s waits: %s", path.name, error)
+                    continue
                 path.unlink(missing_ok=True)
 
     def _watch(self) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +72,7 @@ def write_aside(path: Path, content: bytes) -> None:
 
 def _beat(path: Path, stop: threading.Event) -> None:
     while True:
-        path.touch()
+        with suppress(OSError):  # a full disk
+            path.touch()
         if stop.wait(HEARTBEAT_S):
             return

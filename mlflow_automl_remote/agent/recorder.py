@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mlflow_automl_remote.agent import disk
 from mlflow_automl_remote.agent.conversion import features_engineered
 from mlflow_automl_remote.journal.events import (
     ArtifactFile,
@@ -20,6 +21,7 @@ from mlflow_automl_remote.journal.events import (
     SearchPlanned,
 )
 from mlflow_automl_remote.journal.replay import SweepState, replay
+from mlflow_automl_remote.states import IterationState
 
 if TYPE_CHECKING:
     from mlflow_automl_remote.automl.outcome import Outcome
@@ -93,7 +95,16 @@ class Recorder:
         )
 
     def on_iteration_end(self, outcome: Outcome) -> None:
-        """Record how an iteration ended, after all that it left is in its place."""
+        """Record how an iteration ended, after all that it left is in its place.
+
+        Raises:
+            DiskFull: There is no room to go on. An iteration that failed by it is not recorded,
+                so that it runs again, unless that has been tried before.
+        """
+        if disk.failed_by_it(outcome.state, outcome.reason):
+            self._run_again_if_full(outcome)
+        if outcome.state is not IterationState.COMPLETED:
+            shutil.rmtree(outcome.output_dir / "model", ignore_errors=True)  # half-written
         name = folder_of(outcome.proposal.number)
         hidden = () if self._keeps_model(outcome) else ("model",)
         files = self.keep(outcome.output_dir, name, hidden=hidden)
@@ -121,6 +132,14 @@ class Recorder:
                 model_path=f"{name}/model" if has_model else None,
             )
         )
+        disk.check(self._artifacts.parent)
+
+    def _run_again_if_full(self, outcome: Outcome) -> None:
+        begun = self.state.iterations.get(outcome.proposal.number)
+        is_first = begun is None or begun.attempt == 1
+        if is_first and disk.is_low(self._artifacts.parent):
+            what = f"iteration {outcome.proposal.number} failed by it: {outcome.reason}"
+            raise disk.DiskFull(what)
 
     def _record_features(self, outcome: Outcome) -> None:
         """Record what preprocessing makes of the columns, the first time that it is known."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mlflow_automl_remote import __version__
+from mlflow_automl_remote.agent import disk
 from mlflow_automl_remote.agent.charts import (
     CHARTS_TIMEOUT_S,
     ChartsRequest,
@@ -37,6 +38,7 @@ from mlflow_automl_remote.errors import SweepFailed
 from mlflow_automl_remote.journal.events import (
     ChartsDrawn,
     SweepFinished,
+    SweepInterrupted,
     SweepResumed,
 )
 from mlflow_automl_remote.states import SweepStatus
@@ -73,7 +75,19 @@ class Agent:
         set_up_logs(self._config, workspace)
 
     def run(self) -> None:
-        """Run the sweep to its last event; a finished sweep is left as it is."""
+        """Run the sweep to its last event; a finished sweep is left as it is.
+
+        A full disk ends the agent, not the sweep: what has ended is kept, and the rest can be
+        resumed.
+        """
+        try:
+            self._run()
+        except OSError as error:
+            if not disk.is_full(error):
+                raise
+            self._interrupted(error)
+
+    def _run(self) -> None:
         if self._recorder.state.status.is_finished:
             _log.info("The sweep has ended before; explaining what was asked for since.")
             self._explain_afterwards()
@@ -96,6 +110,22 @@ class Agent:
             resumed = SweepResumed(attempt=state.attempt + 1, package_version=__version__)
             self._recorder.record(resumed)
         shutil.rmtree(self._workspace / "work", ignore_errors=True)
+        disk.keep_reserve(self._workspace)
+        disk.check(self._workspace)
+
+    def _interrupted(self, error: OSError) -> None:
+        """Throw away what is half-written, and say that there was no room for more."""
+        shutil.rmtree(self._workspace / "work", ignore_errors=True)
+        reason = f"The disk of {self._workspace} is full ({error.strerror}). Make room there."
+        _log.error("The sweep is interrupted. %s", reason)
+        if self._recorder.state.status.is_finished:
+            return
+        event = SweepInterrupted(reason=reason)
+        try:
+            self._recorder.record(event)
+        except OSError:
+            disk.give_reserve_back(self._workspace)
+            self._recorder.record(event)
 
     def _run_to_the_end(self) -> SweepFinished:
         try:
@@ -109,9 +139,15 @@ class Agent:
         except SweepFailed as error:
             if not self._control.cancelled:
                 return self._finished(SweepStatus.FAILED, str(error))
-        except Exception as error:  # noqa: BLE001 - an event, so that its client sees it
+        except Exception as error:
+            if disk.is_full(error):
+                raise
             _log.exception("The sweep failed.")
             return self._finished(SweepStatus.FAILED, f"{type(error).__name__}: {error}")
+        return self._verdict()
+
+    def _verdict(self) -> SweepFinished:
+        """Say how a sweep has ended in which nothing went wrong but iterations."""
         if self._control.cancelled:
             return self._finished(SweepStatus.CANCELLED, "A person asked for it.")
         if self._recorder.state.best is None:
@@ -139,6 +175,8 @@ class Agent:
             meanwhile=partial(import_module, "mlflow_automl_remote.automl.sweep"),
         )
         if not isinstance(finished.value, DataSummary):
+            if disk.failed_by_it(finished.state, finished.reason):
+                disk.check(self._workspace)
             raise SweepFailed(f"The data could not be loaded: {finished.reason}")
         self._recorder.record(data_loaded(finished.value, duration_s=time.monotonic() - begin))
 

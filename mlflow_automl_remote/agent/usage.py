@@ -142,4 +142,7 @@ def _record(usage: Usage, recorder: Recorder) -> None:
     except _UNREADABLE:
         _log.exception("The machine could not be sampled.")
         return
-    recorder.record(MachineSampled(values=values))
+    try:
+        recorder.record(MachineSampled(values=values))
+    except OSError:
+        _log.exception("A sample of the machine could not be written.")

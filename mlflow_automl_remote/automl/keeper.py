@@ -208,7 +208,8 @@ def _run(order: Order) -> _Answer:
         result: object = function(argument)
         return _Answer(state=IterationState.COMPLETED, payload=cloudpickle.dumps(result))
     except BaseException as error:  # noqa: BLE001 - the worker's edge: any failure is a value
-        traceback.print_exc()
+        with suppress(OSError):  # the disk of the log is full
+            traceback.print_exc()
         return _describe(error)
 
 

@@ -54,6 +54,13 @@ class SweepResumed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SweepInterrupted:
+    """The agent has ended before the sweep had, for a reason that a person can remedy."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Guardrail:
     """Something about the data that a person should know.
 
@@ -336,6 +343,7 @@ class SweepFinished:
 Event: TypeAlias = (
     SweepStarted
     | SweepResumed
+    | SweepInterrupted
     | DataLoaded
     | SearchPlanned
     | FeaturesEngineered
@@ -355,6 +363,7 @@ EVENT_TYPES: Final[Mapping[str, type[Event]]] = {
     for kind in (
         SweepStarted,
         SweepResumed,
+        SweepInterrupted,
         DataLoaded,
         SearchPlanned,
         FeaturesEngineered,

@@ -92,16 +92,26 @@ class JournalWriter:
             os.close(self._fd)
             raise
         self._next_seq = len(self.records)
+        self._size = os.fstat(self._fd).st_size
         _sync_folder(path.parent)
 
     def append(self, event: Event) -> Record:
-        """Write an event and wait until it is on disk."""
+        """Write an event and wait until it is on disk.
+
+        Raises:
+            OSError: It cannot be written; the journal is as it was, and can be written to again.
+        """
         record = Record(seq=self._next_seq, time_ms=self._now_ms(), event=event)
         line = encode(record)
-        written = os.write(self._fd, line)
-        while written < len(line):
-            written += os.write(self._fd, line[written:])
-        os.fsync(self._fd)
+        try:
+            written = os.write(self._fd, line)
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
+            os.fsync(self._fd)
+        except OSError:
+            os.ftruncate(self._fd, self._size)
+            raise
+        self._size += len(line)
         self._next_seq += 1
         return record
 

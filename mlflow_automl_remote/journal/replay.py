@@ -25,6 +25,7 @@ from mlflow_automl_remote.journal.events import (
     Scalar,
     SearchPlanned,
     SweepFinished,
+    SweepInterrupted,
     SweepResumed,
     SweepStarted,
 )
@@ -102,6 +103,7 @@ class SweepState:
         featurization: What preprocessing makes of the columns, by its mode; see
             `events.FeaturesEngineered`.
         ended_by: Why the search ended before its last iteration; empty if it did not.
+        interrupted: Why the last agent ended before the sweep had; empty if it is not known to.
         attempt: How many agents have worked on it.
         n_events: How many events it is the fold of.
     """
@@ -124,6 +126,7 @@ class SweepState:
     samples: tuple[MachineSample, ...] = ()
     requests: tuple[RequestHandled, ...] = ()
     files: tuple[ArtifactFile, ...] = ()
+    interrupted: str = ""
     attempt: int = 0
     n_events: int = 0
 
@@ -179,8 +182,17 @@ def _sweep_started(state: SweepState, event: SweepStarted, time_ms: int) -> Swee
 
 def _sweep_resumed(state: SweepState, event: SweepResumed, _: int) -> SweepState:
     return replace(
-        state, attempt=event.attempt, status=SweepStatus.RUNNING, reason="", ended_ms=None
+        state,
+        attempt=event.attempt,
+        status=SweepStatus.RUNNING,
+        reason="",
+        interrupted="",
+        ended_ms=None,
     )
+
+
+def _sweep_interrupted(state: SweepState, event: SweepInterrupted, _: int) -> SweepState:
+    return replace(state, interrupted=event.reason)
 
 
 def _data_loaded(state: SweepState, event: DataLoaded, _: int) -> SweepState:
@@ -306,6 +318,7 @@ def _sweep_finished(state: SweepState, event: SweepFinished, time_ms: int) -> Sw
 _HANDLERS: Final[Mapping[type[Event], Callable[[SweepState, Any, int], SweepState]]] = {
     SweepStarted: _sweep_started,
     SweepResumed: _sweep_resumed,
+    SweepInterrupted: _sweep_interrupted,
     DataLoaded: _data_loaded,
     SearchPlanned: _search_planned,
     FeaturesEngineered: _features_engineered,

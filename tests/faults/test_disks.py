@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from small_disk import small_disk
 
 from mlflow_automl_remote.errors import LocalDiskFailed
-
-
-@contextlib.contextmanager
-def small_disk(path: Path, size: str) -> Iterator[Path]:
-    """Mount a file system of its own, which only root can."""
-    path.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], capture_output=True
-    )
-    if mounted.returncode != 0:
-        pytest.skip("a small disk can only be mounted by root")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", path], check=True)
 
 
 def test_a_full_disk_of_the_client_is_said_and_following_again_goes_on(

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.03
 LOG_TAIL_BYTES = 4096
+FULL_BYTES = 1024 * 1024  # free disk below which what ended may have ended by that
 LOCK_BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 LIBRARY_PATH = "LD_LIBRARY_PATH"
 
@@ -243,7 +245,10 @@ def _acknowledged(process: subprocess.Popen[bytes], request: Header) -> Header:
 def _last_words(what: str, log: str) -> str:
     size = os.stat(log).st_size
     tail = read_part(log, max(0, size - LOG_TAIL_BYTES), LOG_TAIL_BYTES)[0]
-    return "{}. The end of its log:\n{}".format(what, tail.decode("utf-8", "replace").rstrip())
+    words = "{}. The end of its log:\n{}".format(what, tail.decode("utf-8", "replace").rstrip())
+    if shutil.disk_usage(os.path.dirname(log)).free < FULL_BYTES:
+        words += "\nThe disk there is full: make room first."
+    return words
 
 
 def family_of(identity: Identity, cookie: bytes) -> set[int]:
