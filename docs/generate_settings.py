@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic_core import PydanticUndefined
 
 from mlflow_automl_remote.config import METRICS, MODELS, AutoMLConfig
-from mlflow_automl_remote.config.catalogue import BINARY_METRICS
+from mlflow_automl_remote.config.catalogue import BINARY_METRICS, SCORERS
 from mlflow_automl_remote.config.names import RENAMED, RENAMED_MODELS, WITHOUT_MEANING
 
 PAGE: Final = Path(__file__).with_name("settings.md")
@@ -79,7 +79,11 @@ def _metrics() -> str:
     ]
     binary = ", ".join(f"`{one}`" for one in BINARY_METRICS)
     lists.append(f"- classification with `positive_label`, also: {binary}")
-    return "## Metrics\n\n" + "\n".join(lists)
+    scorers = [
+        f"- {task}: {', '.join(f'`{one}`' for one in names)}" for task, names in SCORERS.items()
+    ]
+    note = "Scorers of scikit-learn, recorded if one is the `primary_metric`; greater is better:"
+    return "\n".join(["## Metrics", "", *lists, "", note, "", *scorers])
 
 
 def _models() -> str:

@@ -18,6 +18,7 @@ from mlflow_automl_remote.errors import ArtifactRefused
 from mlflow_automl_remote.journal.codec import Record, encode
 from mlflow_automl_remote.journal.events import (
     ArtifactFile,
+    ClassCount,
     DataLoaded,
     Event,
     ExplanationFinished,
@@ -117,7 +118,17 @@ class SyntheticSweep:
             )
         )
         self.add(
-            DataLoaded(n_rows=1787, n_columns=64, n_classes=10, digest="a" * 64, duration_s=0.1)
+            DataLoaded(
+                n_rows=1787,
+                n_columns=64,
+                n_classes=2,
+                digest="a" * 64,
+                duration_s=0.1,
+                class_counts=(
+                    ClassCount(label="<no>", n_rows=1700),
+                    ClassCount(label="1", n_rows=87),
+                ),
+            )
         )
         return self
 

@@ -32,6 +32,10 @@ def test_an_unknown_setting_is_refused_with_the_known_ones() -> None:
             {"task": "regression", "primary_metric": "AUC_weighted"},
             "The 'primary_metric' setting must be one of explained_variance",
         ),
+        (
+            {"task": "classification", "primary_metric": "neg_root_mean_squared_error"},
+            "or a scorer of scikit-learn, one of average_precision",
+        ),
         ({"task": "classification", "data_script": "../get_data.py"}, "inside the project folder"),
         ({"task": "classification", "data_script": "/get_data.py"}, "inside the project folder"),
         ({"task": "classification", "allowed_models": "LGBM"}, "names from BernoulliNaiveBayes"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mlflow_automl_remote.journal.events import (
+    MAX_CLASSES,
     MAX_COLUMNS,
+    ClassCount,
     Column,
     DataLoaded,
     EngineeredFeature,
@@ -17,6 +19,9 @@ from mlflow_automl_remote.journal.events import (
 if TYPE_CHECKING:
     from mlflow_automl_remote.automl.data_script import DataSummary
     from mlflow_automl_remote.automl.featurization import FeatureSummary
+
+
+_MAX_LABEL: Final = 200  # characters; a label may be a whole text
 
 
 def data_loaded(summary: DataSummary, *, duration_s: float) -> DataLoaded:
@@ -46,6 +51,10 @@ def data_loaded(summary: DataSummary, *, duration_s: float) -> DataLoaded:
                 dropped_reason=column.dropped_reason or "",
             )
             for column in summary.columns[:MAX_COLUMNS]
+        ),
+        class_counts=tuple(
+            ClassCount(label=label[:_MAX_LABEL], n_rows=n_rows)
+            for label, n_rows in summary.class_counts[:MAX_CLASSES]
         ),
     )
 

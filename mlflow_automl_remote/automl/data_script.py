@@ -11,9 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from mlflow_automl_remote.automl import data, guardrails
+import numpy as np
+
+from mlflow_automl_remote.automl import data, guardrails, metrics
 from mlflow_automl_remote.automl.data import Checked
-from mlflow_automl_remote.automl.dataset import ColumnSchema
+from mlflow_automl_remote.automl.dataset import ColumnSchema, Dataset
 from mlflow_automl_remote.automl.guardrails import Finding
 from mlflow_automl_remote.automl.tables import load_training_data
 from mlflow_automl_remote.automl.targets import position_of
@@ -51,6 +53,7 @@ class DataSummary:
         digest: Of everything in it.
         columns: All columns that came in.
         findings: What a person should know about the data.
+        class_counts: Rows of each label, the most frequent first; empty for regression.
     """
 
     n_rows: int
@@ -60,6 +63,7 @@ class DataSummary:
     digest: str
     columns: tuple[ColumnSchema, ...] = ()
     findings: tuple[Finding, ...] = ()
+    class_counts: tuple[tuple[str, int], ...] = ()
 
 
 def prepare_data(order: DataOrder) -> DataSummary:
@@ -91,8 +95,13 @@ def load_data(config: AutoMLConfig, project: Path) -> Checked:
         featurization=config.featurization,
         exclude_nan_labels=config.exclude_nan_labels,
     )
-    if config.positive_label is not None:
-        position_of(config.positive_label, checked.dataset.classes)
+    dataset = checked.dataset
+    classes = dataset.classes if config.task == "classification" else None
+    positive = None
+    if config.positive_label is not None and classes is not None:
+        positive = position_of(config.positive_label, classes)
+    if config.scorer is not None:
+        metrics.refuse_unfit(config.scorer, dataset.y, classes, positive)
     return checked
 
 
@@ -107,7 +116,16 @@ def summarize(checked: Checked) -> DataSummary:
         digest=dataset.digest,
         columns=dataset.columns,
         findings=guardrails.inspect(checked),
+        class_counts=_class_counts(dataset),
     )
+
+
+def _class_counts(dataset: Dataset) -> tuple[tuple[str, int], ...]:
+    if dataset.task == "regression":
+        return ()
+    labels, counts = np.unique(dataset.y, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return tuple((str(labels[at]), int(counts[at])) for at in order)
 
 
 def load_data_script(path: Path) -> Mapping[str, object]:

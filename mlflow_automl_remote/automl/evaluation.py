@@ -44,11 +44,13 @@ class Scoring:
         y_min: Lower end of the range that normalizes errors; None for that of the data.
         y_max: Upper end of it.
         positive: Position of the positive one of two classes; None if neither is.
+        scorer: A scorer of scikit-learn, recorded too; None for none.
     """
 
     y_min: float | None = None
     y_max: float | None = None
     positive: int | None = None
+    scorer: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -195,9 +197,11 @@ def score(
         only: Name of a metric; give just those that come with it, in less time.
     """
     scoring = scoring or Scoring()
+    if scoring.scorer is not None and only == scoring.scorer:
+        return _by_scorer(scoring.scorer, dataset, y_true, predicted, weight, scoring)
     if dataset.task == "regression":
         y = cast("FloatArray", dataset.y)
-        return metrics.score_regression(
+        scored = metrics.score_regression(
             cast("FloatArray", y_true),
             predicted,
             y_min=float(y.min()) if scoring.y_min is None else scoring.y_min,
@@ -205,7 +209,21 @@ def score(
             sample_weight=weight,
             only=only,
         )
-    classes = dataset.classes
+    else:
+        scored = _of_classifier(dataset.classes, y_true, predicted, weight, scoring, only)
+    if scoring.scorer is not None and only is None:
+        scored |= _by_scorer(scoring.scorer, dataset, y_true, predicted, weight, scoring)
+    return scored
+
+
+def _of_classifier(
+    classes: Labels,
+    y_true: Labels,
+    predicted: FloatArray,
+    weight: FloatArray | None,
+    scoring: Scoring,
+    only: str | None,
+) -> dict[str, float]:
     scored = metrics.score_classification(
         y_true, predicted, classes=classes, sample_weight=weight, only=only
     )
@@ -218,6 +236,26 @@ def score(
             sample_weight=weight,
         )
     return scored
+
+
+def _by_scorer(
+    name: str,
+    dataset: Dataset,
+    y_true: Labels,
+    predicted: FloatArray,
+    weight: FloatArray | None,
+    scoring: Scoring,
+) -> dict[str, float]:
+    classes = dataset.classes if dataset.task == "classification" else None
+    value = metrics.score_by_scorer(
+        name,
+        y_true,
+        predicted,
+        classes=classes,
+        positive=scoring.positive,
+        sample_weight=weight,
+    )
+    return {name: value}
 
 
 def to_score(

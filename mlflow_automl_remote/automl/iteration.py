@@ -154,7 +154,7 @@ def scoring_of(config: AutoMLConfig, dataset: Dataset) -> Scoring:
     positive = None
     if config.positive_label is not None:
         positive = position_of(config.positive_label, dataset.classes)
-    return Scoring(y_min=config.y_min, y_max=config.y_max, positive=positive)
+    return Scoring(y_min=config.y_min, y_max=config.y_max, positive=positive, scorer=config.scorer)
 
 
 def score_on_test(

@@ -54,6 +54,58 @@ METRICS: Final[Mapping[Task, tuple[str, ...]]] = {
     "classification": CLASSIFICATION_METRICS,
     "regression": REGRESSION_METRICS,
 }
+SCORERS: Final[Mapping[Task, tuple[str, ...]]] = {
+    "classification": (
+        "average_precision",
+        "d2_brier_score",
+        "d2_log_loss_score",
+        "f1",
+        "f1_macro",
+        "f1_micro",
+        "f1_weighted",
+        "jaccard",
+        "jaccard_macro",
+        "jaccard_micro",
+        "jaccard_weighted",
+        "matthews_corrcoef",
+        "neg_brier_score",
+        "neg_log_loss",
+        "neg_negative_likelihood_ratio",
+        "positive_likelihood_ratio",
+        "precision",
+        "precision_macro",
+        "precision_micro",
+        "precision_weighted",
+        "recall",
+        "recall_macro",
+        "recall_micro",
+        "recall_weighted",
+        "roc_auc",
+        "roc_auc_ovo",
+        "roc_auc_ovo_weighted",
+        "roc_auc_ovr",
+        "roc_auc_ovr_weighted",
+        "top_k_accuracy",
+    ),
+    "regression": (
+        "d2_absolute_error_score",
+        "neg_max_error",
+        "neg_mean_absolute_error",
+        "neg_mean_absolute_percentage_error",
+        "neg_mean_gamma_deviance",
+        "neg_mean_poisson_deviance",
+        "neg_mean_squared_error",
+        "neg_mean_squared_log_error",
+        "neg_median_absolute_error",
+        "neg_root_mean_squared_error",
+        "neg_root_mean_squared_log_error",
+        "r2",
+    ),
+}
+"""Scorers of scikit-learn that can be the primary metric too; greater is better for each of them.
+
+Left out: those of clusterings and of rows with several labels, and those that `METRICS` has.
+"""
 DEFAULT_METRIC: Final[Mapping[Task, str]] = {
     "classification": "accuracy",
     "regression": "normalized_root_mean_squared_error",

@@ -80,8 +80,8 @@ class Fields(BaseModel):
     primary_metric: str = Field(
         default="",
         description=(
-            "The metric to optimise; all others are recorded too. "
-            "Default: accuracy, or normalized_root_mean_squared_error."
+            "The metric to optimise, or a scorer of scikit-learn such as neg_brier_score; all "
+            "others are recorded too. Default: accuracy, or normalized_root_mean_squared_error."
         ),
     )
     positive_label: str | None = Field(

@@ -18,6 +18,7 @@ from mlflow_automl_remote.config.catalogue import (
     LOWER_IS_BETTER,
     METRICS,
     MODELS,
+    SCORERS,
 )
 from mlflow_automl_remote.config.data_fields import DataFields
 from mlflow_automl_remote.config.fields import Fields
@@ -106,10 +107,14 @@ class AutoMLConfig(Fields, DataFields):
             metrics = (*metrics, *BINARY_METRICS)
         if not self.primary_metric:
             object.__setattr__(self, "primary_metric", DEFAULT_METRIC[self.task])
-        if self.primary_metric not in metrics:
+        if self.primary_metric not in metrics and self.scorer is None:
+            allowed = f"one of {_join(metrics)}; or a scorer of scikit-learn, one of "
             raise ConfigurationError(
                 _must_be(
-                    "primary_metric", self.primary_metric, f"one of {_join(metrics)}", self.task
+                    "primary_metric",
+                    self.primary_metric,
+                    allowed + _join(SCORERS[self.task]),
+                    self.task,
                 )
             )
         for setting in ("allowed_models", "blocked_models"):
@@ -173,6 +178,11 @@ class AutoMLConfig(Fields, DataFields):
     def n_models(self) -> int | None:
         """How many of the best iterations keep their model; None for all."""
         return None if self.models == "all" else int(self.models.removeprefix("best:"))
+
+    @property
+    def scorer(self) -> str | None:
+        """The scorer of scikit-learn that is the primary metric; None if it is one of ours."""
+        return self.primary_metric if self.primary_metric in SCORERS[self.task] else None
 
     @property
     def greater_is_better(self) -> bool:

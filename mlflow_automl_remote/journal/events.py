@@ -12,6 +12,8 @@ Scalar: TypeAlias = str | int | float | bool | None
 
 MAX_COLUMNS: Final = 1_000
 """Columns that an event tells of; a wider table is not told column by column."""
+MAX_CLASSES: Final = 100
+"""Classes whose rows an event counts; of more, the most frequent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +97,21 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassCount:
+    """How many rows a class has."""
+
+    label: str
+    n_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataLoaded:
     """The data was loaded and passed all checks.
 
     Attributes:
         n_columns: Columns that models see.
         columns: The first `MAX_COLUMNS` columns that came in; empty for a sparse matrix.
+        class_counts: Rows of each class, the most frequent first; at most `MAX_CLASSES`.
     """
 
     n_rows: int
@@ -111,6 +122,7 @@ class DataLoaded:
     feature_names: tuple[str, ...] | None = None
     guardrails: tuple[Guardrail, ...] = ()
     columns: tuple[Column, ...] = ()
+    class_counts: tuple[ClassCount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

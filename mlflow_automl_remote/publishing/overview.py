@@ -37,6 +37,7 @@ def to_page(view: View) -> str:
             for one in (state.data.guardrails if state.data else ())
         ],
         "columns": _columns(state),
+        "classes": _classes(state),
         "facts": _facts(view),
         "environment": [
             [name, one_line(str(value))] for name, value in environment(state).items()
@@ -146,6 +147,16 @@ def _columns(state: SweepState) -> list[list[object]]:
             ]
         )
     return rows
+
+
+def _classes(state: SweepState) -> list[list[object]]:
+    """Give label, rows and share of the rows of each class."""
+    if state.data is None:
+        return []
+    n_rows = max(1, state.data.n_rows)
+    return [
+        [one_line(one.label), one.n_rows, one.n_rows / n_rows] for one in state.data.class_counts
+    ]
 
 
 def _facts(view: View) -> list[list[str]]:

@@ -92,6 +92,8 @@ def test_a_sweep_is_recorded_whole(make: Callable[..., Workspace]) -> None:
     assert state.status is SweepStatus.COMPLETED
     assert state.data is not None
     assert (state.data.n_rows, state.data.n_columns, state.data.n_classes) == (178, 13, 3)
+    counted = [(one.label, one.n_rows) for one in state.data.class_counts]
+    assert counted == [("1", 71), ("0", 59), ("2", 48)]
     assert sorted(state.finished) == [0, 1, 2, 3]
     for iteration in state.iterations.values():
         assert iteration.state is IterationState.COMPLETED
@@ -112,6 +114,22 @@ def test_a_sweep_is_recorded_whole(make: Callable[..., Workspace]) -> None:
     assert [file.path for file in state.files] == ["sweep/agent.log"]
     for file in [*state.explanation.files, *state.files]:
         assert (workspace.path / "artifacts" / file.path).stat().st_size == file.size_bytes
+
+
+def test_a_scorer_of_scikit_learn_can_be_what_is_optimised(
+    make: Callable[..., Workspace],
+) -> None:
+    """Its value is recorded beside all other metrics; one that does not fit the data ends it."""
+    state = make(primary_metric="neg_log_loss", iterations=3, ensemble_iterations=2).run()
+    assert state.status is SweepStatus.COMPLETED
+    for iteration in state.iterations.values():
+        assert iteration.score == iteration.metrics["neg_log_loss"]
+        assert iteration.score == pytest.approx(-iteration.metrics["log_loss"])
+    assert state.best is not None
+    assert state.best.score == max(one.score or -9 for one in state.iterations.values())
+    refused = make(primary_metric="roc_auc").run()
+    assert refused.status is SweepStatus.FAILED
+    assert "The scorer 'roc_auc' of scikit-learn" in refused.reason
 
 
 def test_models_and_charts_can_be_bounded_to_the_best(make: Callable[..., Workspace]) -> None:

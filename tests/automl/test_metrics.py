@@ -11,9 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn import metrics as sk
+from sklearn.linear_model import LinearRegression
+from sklearn.naive_bayes import GaussianNB
 
 from mlflow_automl_remote.automl import metrics
-from mlflow_automl_remote.config import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from mlflow_automl_remote.config import CLASSIFICATION_METRICS, METRICS, REGRESSION_METRICS
+from mlflow_automl_remote.config.catalogue import SCORERS
+from mlflow_automl_remote.errors import DataError
 
 
 def _case(
@@ -274,3 +278,70 @@ def test_the_metrics_of_a_positive_label_are_those_of_scikit_learn(
         assert found["average_precision_score_binary"] == pytest.approx(expected)
     else:
         assert math.isnan(found["AUC_binary"])
+
+
+def test_every_scorer_of_scikit_learn_can_be_the_primary_metric() -> None:
+    """All names are known by their task, but those for clusterings and for several labels."""
+    others = {name for name in sk.get_scorer_names() if not name.endswith("_samples")}
+    others -= {name for name in others if "rand_score" in name or "mutual_info" in name}
+    others -= {"completeness_score", "fowlkes_mallows_score", "homogeneity_score"}
+    others -= {"v_measure_score", *METRICS["classification"], *METRICS["regression"]}
+    assert others == {*SCORERS["classification"], *SCORERS["regression"]}
+
+
+@pytest.mark.filterwarnings("ignore:'k' .2. greater than or equal to 'n_classes' .2.")
+@pytest.mark.parametrize("name", SCORERS["classification"])
+@pytest.mark.parametrize("labels", [("no", "yes"), ("a", "b", "c")])
+def test_a_scorer_says_of_predictions_what_it_says_of_the_classifier(
+    name: str, labels: tuple[str, ...]
+) -> None:
+    """Labels of any type; one that takes no such labels is refused before anything is fitted."""
+    rng = np.random.default_rng(0)
+    classes = np.array(labels)
+    X = rng.random((90, 2))
+    codes = ((0.7 * X[:, 0] + 0.3 * rng.random(90)) * len(labels)).astype(int)
+    weight = rng.random(90)
+    flipped = len(labels) - 1 - codes
+    model = GaussianNB().fit(X, codes)
+    try:
+        metrics.refuse_unfit(name, classes[codes], classes, None)
+    except DataError as error:
+        assert f"'{name}'" in str(error)
+        with pytest.raises(ValueError, match=r"multiclass|multi_class|binary"):
+            sk.get_scorer(name)(model, X, codes)
+        return
+    got = metrics.score_by_scorer(name, classes[codes], model.predict_proba(X), classes=classes)
+    assert sk.get_scorer(name)(model, X, codes) == pytest.approx(got)
+    weighted = metrics.score_by_scorer(
+        name, classes[codes], model.predict_proba(X), classes=classes, sample_weight=weight
+    )
+    assert math.isfinite(weighted)
+    if len(labels) == 2:
+        first = metrics.score_by_scorer(
+            name, classes[flipped], model.predict_proba(X)[:, ::-1], classes=classes, positive=0
+        )
+        assert got == pytest.approx(first)
+
+
+@pytest.mark.parametrize("name", SCORERS["regression"])
+def test_a_scorer_says_of_predicted_numbers_what_it_says_of_the_regressor(name: str) -> None:
+    """With weights where it takes any; errors come with their sign turned, as it gives them."""
+    rng = np.random.default_rng(0)
+    X = rng.random((60, 1))
+    y = 1 + X[:, 0] + 0.1 * rng.random(60)
+    model = LinearRegression().fit(X, y)
+    metrics.refuse_unfit(name, y, None, None)
+    got = metrics.score_by_scorer(name, y, model.predict(X))
+    assert sk.get_scorer(name)(model, X, y) == pytest.approx(got)
+    assert math.isfinite(
+        metrics.score_by_scorer(name, y, model.predict(X), sample_weight=rng.random(60))
+    )
+
+
+def test_a_scorer_without_an_answer_gives_nan_and_no_warning() -> None:
+    """Such as the area under a curve where a fold has one class only."""
+    p = np.array([[0.4, 0.6], [0.5, 0.5]])
+    found = metrics.score_by_scorer("roc_auc", np.array([1, 1]), p, classes=np.arange(2))
+    assert math.isnan(found)
+    with pytest.raises(DataError, match="strictly positive"):
+        metrics.refuse_unfit("neg_mean_gamma_deviance", np.array([0.0, 1.0]), None, None)

@@ -143,22 +143,32 @@ def _known(order: EnsembleOrder, dataset: Dataset, splits: Splits) -> Prediction
 def _score_of(config: AutoMLConfig, dataset: Dataset) -> Score:
     """Give the primary metric as a function, higher is better."""
     sign = 1.0 if config.greater_is_better else -1.0
-    classes, scoring = dataset.classes, scoring_of(config, dataset)
+    scoring = scoring_of(config, dataset)
+    classes = dataset.classes if dataset.task == "classification" else None
 
     metric = config.primary_metric
     binary = metric.endswith("_binary")
 
     def score(y: Labels, predicted: FloatArray, weight: FloatArray | None) -> float:
-        if binary and scoring.positive is not None:
+        if config.scorer is not None:
+            return metrics.score_by_scorer(
+                metric,
+                y,
+                predicted,
+                classes=classes,
+                positive=scoring.positive,
+                sample_weight=weight,
+            )
+        if classes is None:
+            scored = evaluation.score(dataset, y, predicted, weight, scoring, only=metric)
+        elif binary and scoring.positive is not None:
             scored = metrics.score_binary(
                 y, predicted, classes=classes, positive=scoring.positive, sample_weight=weight
             )
-        elif dataset.task == "classification":
+        else:
             scored = metrics.score_classification(
                 y, predicted, classes=classes, sample_weight=weight, only=metric
             )
-        else:
-            scored = evaluation.score(dataset, y, predicted, weight, scoring, only=metric)
         return sign * scored[metric]
 
     return score

@@ -8,11 +8,14 @@ from mlflow_automl_remote.automl.metrics.binary import score_binary
 from mlflow_automl_remote.automl.metrics.classification import score_classification
 from mlflow_automl_remote.automl.metrics.folds import by_name, mean_over_folds, standard_error
 from mlflow_automl_remote.automl.metrics.regression import score_regression
+from mlflow_automl_remote.automl.metrics.scorers import refuse_unfit, score_by_scorer
 
 __all__ = [
     "by_name",
     "mean_over_folds",
+    "refuse_unfit",
     "score_binary",
+    "score_by_scorer",
     "score_classification",
     "score_regression",
     "standard_error",
