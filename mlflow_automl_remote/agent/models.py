@@ -28,21 +28,31 @@ def save_model(pipeline: Any, dataset: Dataset, folder: Path) -> None:
     loads each model in a new process and costs seconds.
     """
     import mlflow.sklearn
-    from mlflow.models import infer_signature
+    from mlflow.models import Model, infer_signature
+
+    from mlflow_automl_remote.agent import automl_remote_loader as loader
 
     # The hint to use another format would stand in the log of every iteration; skops cannot hold
     # most trees, and a model of ours is loaded by its user's explicit act only.
     logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)
     example = dataset.example(N_EXAMPLE_ROWS)
+    is_classifier = dataset.task == "classification"
+    params = {loader.METHOD: loader.METHODS[0]} if is_classifier else None
+    description = Model()
     with featurization.by_value():  # a model that preprocesses loads without this package
         mlflow.sklearn.save_model(
             pipeline,
             str(folder),
             serialization_format="cloudpickle",
             pip_requirements=requirements_of(pipeline),
-            signature=infer_signature(example, pipeline.predict(example)),
+            signature=infer_signature(example, pipeline.predict(example), params),
             input_example=example,
+            mlflow_model=description,
+            code_paths=[loader.__file__] if is_classifier else None,
         )
+    if is_classifier:  # MLflow's own loader gives labels only
+        description.flavors["python_function"]["loader_module"] = Path(loader.__file__).stem
+        description.save(str(folder / "MLmodel"))
 
 
 def requirements_of(pipeline: Any) -> list[str]:

@@ -17,6 +17,11 @@ MAX_NOTE: Final = 7_800  # MLflow cuts a tag off at 8,000
 N_ROWS: Final = 10
 N_REASONS: Final = 5
 
+_CALL: Final = {
+    True: 'model.predict(X, params={"predict_method": "predict_proba"})  # without: labels\n',
+    False: "model.predict(X)\n",
+}
+
 
 def to_markdown(view: View, experiment_id: str) -> str:
     """Write the description."""
@@ -61,7 +66,8 @@ def _best(view: View) -> str:
     if row.model_id:
         text += (
             "\n\n```python\nimport mlflow\n\n"
-            f'model = mlflow.pyfunc.load_model("models:/{row.model_id}")\n```'
+            f'model = mlflow.pyfunc.load_model("models:/{row.model_id}")\n'
+            f"{_CALL[view.state.data is not None and view.state.data.n_classes is not None]}```"
         )
     if view.state.explanation is not None:
         text += f"\n\n{paragraph(view.state.explanation)}"

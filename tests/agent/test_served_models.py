@@ -1,0 +1,193 @@
+"""Models of every family, away from this package: in an environment of their own, over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from sklearn.exceptions import ConvergenceWarning
+
+from mlflow_automl_remote.agent.models import save_model
+from mlflow_automl_remote.automl import data, evaluation, pipelines
+from mlflow_automl_remote.automl.components import MODELS, SCALERS
+from mlflow_automl_remote.automl.pipelines import PipelineSpec, join_params
+from mlflow_automl_remote.config import Task
+
+N_ROWS = 60
+START_LIMIT_S = 120
+CLASSES = ["ape", "bee", "cat"]
+FAMILIES: dict[str, Task] = {
+    **dict.fromkeys(MODELS["regression"], "regression"),
+    **dict.fromkeys(MODELS["classification"], "classification"),
+}
+"""Each family once; those that do both, as classifiers."""
+ROWS = pd.DataFrame({"age": [30.0, None], "town": ["Rome", "Bern"], "size": [1.5, 2.5]})
+
+
+def _dataset(task: Task) -> data.Dataset:
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(
+        {
+            "age": np.where(np.arange(N_ROWS) % 9 == 0, np.nan, rng.integers(20, 60, N_ROWS)),
+            "town": rng.choice(["Rome", "Oslo", "Bonn"], N_ROWS),
+            "size": rng.random(N_ROWS),
+        }
+    )
+    y: Any = rng.random(N_ROWS) + X["size"]
+    if task == "classification":
+        y = np.array(CLASSES)[np.arange(N_ROWS) % 3]
+    return data.check({"X": X, "y": y}, task, n_folds=3)
+
+
+def _save(name: str, task: Task, folder: Path) -> None:
+    component, dataset = MODELS[task][name], _dataset(task)
+    scaler = SCALERS[component.scalers[0]]
+    spec = PipelineSpec(
+        scaler=scaler.name, model=name, params=join_params(scaler.defaults, component.defaults)
+    )
+    context = pipelines.context_for(dataset, n_folds=3, seed=7, n_jobs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # sixty rows are few
+        pipeline = pipelines.build(spec, task, context, dataset=dataset)
+        save_model(evaluation.refit(pipeline, dataset), dataset, folder)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model of each family."""
+    folder = tmp_path_factory.mktemp("families")
+    for name, task in FAMILIES.items():
+        _save(name, task, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bare_python(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with what the models say that they need, and nothing else."""
+    wanted = {
+        line.strip()
+        for name in FAMILIES
+        for line in (saved / name / "requirements.txt").read_text().splitlines()
+    }
+    folder = tmp_path_factory.mktemp("bare") / "env"
+    for argv in (
+        ["venv", "--python", sys.executable, str(folder)],
+        ["pip", "install", "--python", str(folder / "bin" / "python"), *sorted(wanted)],
+    ):
+        uv = [sys.executable, "-m", "uv", *argv]
+        done = subprocess.run(uv, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+    return folder / "bin" / "python"
+
+
+@contextmanager
+def _served(python: Path, model: Path, folder: Path) -> Iterator[str]:
+    """Run `mlflow models serve` in the bare environment; give its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    argv = [str(python), "-m", "mlflow", "models", "serve", "--model-uri", str(model)]
+    argv += ["--env-manager", "local", "--port", str(port), "--workers", "1"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(folder)}
+    environment["PATH"] = f"{python.parent}:{environment['PATH']}"
+    log = folder / f"{model.name}.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            argv, stdout=out, stderr=out, cwd=folder, env=environment, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + START_LIMIT_S
+        while not _is_up(port):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(60)
+
+
+def _is_up(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5):
+            return True
+    except OSError:
+        time.sleep(0.2)
+        return False
+
+
+def _ask(address: str, **more: object) -> Any:
+    body = json.dumps({"dataframe_split": json.loads(ROWS.to_json(orient="split")), **more})
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(address, body.encode(), headers)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.loads(answer.read())["predictions"]
+
+
+def _check(name: str, python: Path, model: Path, folder: Path) -> None:
+    with _served(python, model, folder) as address:
+        predicted = _ask(address)
+        assert len(predicted) == 2, name
+        if FAMILIES[name] == "regression":
+            assert all(np.isfinite(value) for value in predicted), name
+            return
+        assert set(predicted) <= set(CLASSES), name
+        table = _ask(address, params={"predict_method": "predict_proba"})
+        assert [CLASSES, CLASSES] == [list(row) for row in table], name
+        assert [pytest.approx(1.0, abs=1e-6)] * 2 == [sum(row.values()) for row in table], name
+        best = [max(row, key=row.__getitem__) for row in table]
+        assert predicted == best, name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_family_serves_from_its_own_requirements(
+    saved: Path, bare_python: Path, tmp_path: Path
+) -> None:
+    """`mlflow models serve` gives labels and, if asked, probabilities of named classes."""
+    found = subprocess.run(
+        [bare_python, "-I", "-c", "import mlflow_automl_remote"], capture_output=True, cwd=tmp_path
+    )
+    assert found.returncode == 1, "the environment is not bare"
+    with ThreadPoolExecutor(2) as pool:
+        checks = [
+            pool.submit(_check, name, bare_python, saved / name, tmp_path) for name in FAMILIES
+        ]
+        for check in checks:
+            check.result()
+
+
+def test_a_classifier_gives_labels_or_probabilities(tmp_path: Path) -> None:
+    """By a parameter that the signature names; a method that there is not is refused."""
+    import mlflow.pyfunc
+    from mlflow.exceptions import MlflowException
+
+    _save("LogisticRegression", "classification", tmp_path / "model")
+    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    assert [one.name for one in model.metadata.signature.params] == ["predict_method"]
+    table = model.predict(ROWS, params={"predict_method": "predict_proba"})
+    assert CLASSES == list(table.columns)
+    assert list(model.predict(ROWS)) == list(table.idxmax(axis=1))
+    raw = mlflow.sklearn.load_model(str(tmp_path / "model"))
+    assert raw.predict_proba(ROWS) == pytest.approx(table.to_numpy())
+    with pytest.raises(MlflowException, match="Got 'fly' instead"):
+        model.predict(ROWS, params={"predict_method": "fly"})
+    described = yaml.safe_load((tmp_path / "model" / "MLmodel").read_text())
+    assert described["flavors"]["python_function"]["code"] == "code"
