@@ -35,6 +35,9 @@ MAX_PROCESSES: Final = 64 + 4 * (os.cpu_count() or 1)
 """A worker that has started more is a fork bomb, and is killed: no library starts so many."""
 _CROWD_POLL_S: Final = 0.2  # between two looks at how many processes there are
 _BYTES_PER_MB: Final = 1_000_000
+MAX_LOG_BYTES: Final = 32 << 20
+"""Of a log while it is written to; a longer one loses all but its beginning, again and again."""
+_LOG_HEAD_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +147,7 @@ def _watch(connection: Connection, worker: int, order: Order) -> IterationState 
     crowd = process_tree.tasks_of_machine() + MAX_PROCESSES
     poll_s = _CROWD_POLL_S if order.memory_mb is None else _MEMORY_POLL_S
     while True:
+        _bound(order.log)
         left_s = poll_s if end is None else min(poll_s, max(0.0, end - time.monotonic()))
         ready = wait([connection, pidfd], left_s)
         if ready:
@@ -155,6 +159,16 @@ def _watch(connection: Connection, worker: int, order: Order) -> IterationState 
             return IterationState.OUT_OF_MEMORY
         if process_tree.tasks_of_machine() > crowd and _has_too_many():
             return IterationState.CRASHED
+
+
+def _bound(log: Path) -> None:
+    """Cut a log that has grown too long; whoever writes to it goes on at its new end."""
+    with suppress(OSError):
+        size = log.stat().st_size
+        if size > MAX_LOG_BYTES:
+            os.truncate(log, _LOG_HEAD_BYTES)
+            with log.open("ab") as file:
+                file.write(b"\n[... %d bytes were left out ...]\n" % (size - _LOG_HEAD_BYTES))
 
 
 def _has_too_many() -> bool:

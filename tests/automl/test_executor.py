@@ -210,6 +210,23 @@ def test_every_way_to_fail_is_a_value_with_its_reason(
     assert done.value is None
 
 
+def shout(n_megabytes: int) -> None:
+    line = b"\x00 gr\xfc\xdfe \x1b[2J" + b"x" * 2**20
+    for _ in range(n_megabytes):
+        os.write(1, line)
+    print("the last words")
+
+
+def test_endless_output_does_not_fill_the_disk(executor: Executor, tmp_path: Path) -> None:
+    """Of half a gigabyte of NUL, latin-1 and colours the log keeps the beginning and the end."""
+    assert executor.run(shout, 500, output_dir=tmp_path).state is IterationState.COMPLETED
+    log = (tmp_path / LOG_NAME).read_bytes()
+    assert len(log) < 400 * 2**20
+    assert log.startswith(b"\x00 gr\xfc\xdfe")
+    assert b" bytes were left out ...]\n" in log
+    assert log.endswith(b"the last words\n")
+
+
 def test_an_exception_comes_with_its_traceback(executor: Executor, tmp_path: Path) -> None:
     """As text, for the record and in the log."""
     done = executor.run(raise_value_error, "why", output_dir=tmp_path)
