@@ -210,7 +210,9 @@ def sending(bench: Bench) -> None:
                 packed = scan_project(folder, {})
                 place = bench.root / "sweeps" / "upload" / "project"
                 with connection._control() as control:
-                    connection._send(control, packed.files, place, "Sending", keep=False)
+                    connection._send(
+                        control, packed.files, place, "Sending", store=bench.root / "data"
+                    )
 
         def theirs(folder: Path = folder) -> None:
             place = bench.folder / "by-hand"

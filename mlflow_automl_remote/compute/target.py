@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from mlflow_automl_remote.compute.control import Control, Write
+from mlflow_automl_remote.compute.control import Control
 from mlflow_automl_remote.compute.data_check import run_check
 from mlflow_automl_remote.compute.environment import UvEnvironment, agent_recipe, uv_digest
 from mlflow_automl_remote.compute.housekeeping import (
@@ -30,13 +30,8 @@ from mlflow_automl_remote.compute.progress import (
     ignore,
     megabytes,
 )
-from mlflow_automl_remote.compute.project import (
-    PackedFile,
-    Project,
-    is_worth_compressing,
-    scan_project,
-    write_archive,
-)
+from mlflow_automl_remote.compute.project import PackedFile, Project, scan_project
+from mlflow_automl_remote.compute.sending import send_files
 from mlflow_automl_remote.compute.workspace import Root, Workspace
 from mlflow_automl_remote.errors import ConnectionLost, TransportError
 
@@ -50,8 +45,6 @@ if TYPE_CHECKING:
     from mlflow_automl_remote.compute.transport import Transport
 
 AGENT_MODULE: Final = "mlflow_automl_remote.agent"
-NEAR_S: Final = 0.003
-"""Round trip of a request up to which a link is that of one room, or of one machine."""
 
 
 def connect(
@@ -92,12 +85,6 @@ def _transport(spec: TargetSpec, credentials: Credentials | None) -> Transport:
     from mlflow_automl_remote.compute import ssh  # paramiko takes 0.1 s to import
 
     return ssh.connect(spec, spec.credentials() if credentials is None else credentials)
-
-
-def _round_trip_s(control: Control) -> float:
-    begin = time.monotonic()
-    control.request("status", paths=["/"])
-    return time.monotonic() - begin
 
 
 class Connection:
@@ -180,26 +167,11 @@ class Connection:
         files: tuple[PackedFile, ...],
         place: PurePosixPath,
         what: str,
-        *,
-        keep: bool,
+        **options: Any,
     ) -> int:
-        """Send files as one compressed stream; return the bytes that went over the channel."""
+        """Send files, and tell how far that is; see `sending.send_files`."""
         meter = TransferMeter(self._on_progress, "upload", what)
-        # zlib does 80 MB/s: on a link without distance it would be what is waited for
-        compress = _round_trip_s(control) > NEAR_S and is_worth_compressing(files)
-
-        def produce(write: Write) -> None:
-            def metered(data: bytes) -> None:
-                write(data)
-                meter.add(len(data))
-
-            write_archive(files, metered, compress=compress)
-
-        control.send_stream(
-            "receive_tree", produce, path=str(place), keep=keep, plain=not compress
-        )
-        meter.finish()
-        return meter.n_bytes
+        return send_files(control, files, place, meter, **options)
 
     def submit(
         self,
@@ -239,7 +211,8 @@ class Connection:
         n_files = f"{len(packed.files)} file{'s' if len(packed.files) != 1 else ''}"
         what = f"Sending the project ({n_files}, {megabytes(packed.n_bytes)} before compression)"
         with self._control() as control:
-            self._send(control, packed.files, workspace.project, what, keep=False)
+            store = self.root.data
+            self._send(control, packed.files, workspace.project, what, store=store)
             settings = settings_json.encode()
             control.request("put", settings, path=str(workspace.settings), mode=0o600)
 

@@ -54,6 +54,11 @@ class Root:
         """Return the folder of one version of this package, by the hash of its files."""
         return self.path / "packages" / _checked(digest)
 
+    @property
+    def data(self) -> PurePosixPath:
+        """The folder of larger files of projects, each of which is sent once."""
+        return self.path / "data"
+
     def uv(self, digest: str) -> PurePosixPath:
         """Return the uv program, by its hash."""
         return self.path / "uv" / _checked(digest) / "uv"

@@ -2,15 +2,18 @@
 
 # paths are plain text here, as they come in requests
 # ruff: noqa: PTH102, PTH104, PTH105, PTH108, PTH112, PTH114, PTH118, PTH120
+# ruff: noqa: PTH101, PTH123
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
 import tarfile
 import threading
+import uuid
 from typing import TYPE_CHECKING, cast
 
 from mlflow_automl_remote.compute.helper.wire import CHUNK_BYTES, Inflow, Refused
@@ -19,9 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO
 
+    from mlflow_automl_remote.compute.helper.wire import Header
 
 PLAIN_BYTES = 64 * 1024
 GZIP_BYTES = 8 * 1024
+NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
 
 
 def make_folder(path: str) -> None:
@@ -83,22 +88,30 @@ def receive_file(path: str, inflow: Inflow, sha256: str, mode: int) -> None:
             raise Refused("the file arrived damaged")
 
 
-def receive_tree(path: str, inflow: Inflow, *, keep: bool, plain: bool) -> int:
+def receive_tree(request: Header, inflow: Inflow) -> int:
     """Unpack a tar stream aside, rename it into place, and return the number of files.
 
-    Args:
-        path: Where the tree belongs.
-        inflow: The stream.
-        keep: Whether a tree that is there already stays, or gives way to the new one.
-        plain: Whether the stream is not compressed.
+    The request has: `path`, where the tree belongs; `keep`, whether a tree that is there already
+    stays or gives way; `plain`, whether the stream is not compressed; `store`, a folder that keeps
+    files of `store_from` bytes and more, or ""; `links`, which of them belong where in the tree.
     """
+    path, store = request["path"], request["store"]
     aside = f"{path}.tmp-{os.getpid()}"
     remove(aside)
     try:
         make_folder(aside)
-        n_files = _extract(inflow, aside, plain=plain)
+        large = []
+        n_files = 0
+        for target, size in _extract(inflow, aside, plain=request["plain"]):
+            n_files += 1
+            if store and size >= request["store_from"] and not os.access(target, os.X_OK):
+                large.append((target, size))
         inflow.drain()
-        if not (keep and os.path.isdir(path)):
+        for name, stored in request["links"].items():
+            _link(os.path.join(store, stored), _inside(aside, name))
+        for target, size in large:
+            _link(target, os.path.join(store, f"{size}-{uuid.uuid4().hex}"))
+        if not (request["keep"] and os.path.isdir(path)):
             remove(path)
             os.rename(aside, path)
         sync_folder(os.path.dirname(path))
@@ -107,8 +120,46 @@ def receive_tree(path: str, inflow: Inflow, *, keep: bool, plain: bool) -> int:
     return n_files
 
 
-def _extract(inflow: Inflow, folder: str, *, plain: bool) -> int:
-    n_files = 0
+def _inside(folder: str, name: str) -> str:
+    """Give the path of a member of a tree.
+
+    Raises:
+        Refused: It would be outside.
+    """
+    parts = name.split("/")
+    if name.startswith("/") or ".." in parts:
+        raise Refused(f"refused to unpack {name!r}")
+    return os.path.join(folder, *parts)
+
+
+def _link(source: str, target: str) -> None:
+    """Let a file have a second name, and nobody write to it any more."""
+    make_folder(os.path.dirname(target))
+    os.chmod(source, 0o400)
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        shutil.copy2(source, target)
+
+
+def digest(path: str) -> str:
+    """Give the SHA-256 of a file; nothing for one that is not there or no plain file."""
+    found = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while True:
+                part = file.read(CHUNK_BYTES)
+                if not part:
+                    return found.hexdigest()
+                found.update(part)
+    except OSError:
+        return ""
+
+
+def _extract(inflow: Inflow, folder: str, *, plain: bool) -> Iterator[tuple[str, int]]:
+    """Unpack a stream; give path and size of each file."""
     known = set()
     source = cast("IO[bytes]", inflow)
     # tarfile copies what it has buffered at each read: small pieces of what will be decompressed
@@ -118,11 +169,9 @@ def _extract(inflow: Inflow, folder: str, *, plain: bool) -> int:
         bufsize=PLAIN_BYTES if plain else GZIP_BYTES,
     ) as archive:
         for member in archive:
-            parts = member.name.split("/")
-            is_usual = member.isfile() or member.isdir()
-            if not is_usual or member.name.startswith("/") or ".." in parts:
+            if not (member.isfile() or member.isdir()):
                 raise Refused(f"refused to unpack {member.name!r}")
-            target = os.path.join(folder, *parts)
+            target = _inside(folder, member.name)
             if member.isdir():
                 make_folder(target)
                 continue
@@ -133,8 +182,7 @@ def _extract(inflow: Inflow, folder: str, *, plain: bool) -> int:
             content = archive.extractfile(member)
             if content is not None:
                 _write_member(content, target, member.mode)
-            n_files += 1
-    return n_files
+            yield target, member.size
 
 
 def _write_member(source: IO[bytes], target: str, mode: int) -> None:

@@ -169,11 +169,16 @@ class Server:
         """Unpack the tar stream in the frames that follow."""
         inflow = Inflow(self._wire)
         try:
-            keep, plain = header["keep"], header["plain"]
-            n_files = files.receive_tree(header["path"], inflow, keep=keep, plain=plain)
-            return {"n_files": n_files}, b""
+            return {"n_files": files.receive_tree(header, inflow)}, b""
         finally:
             inflow.drain()
+
+    def do_digests(self, header: Header, payload: bytes) -> Answer:
+        """Give the SHA-256 of files in a folder, without those that are not there."""
+        found = {
+            name: files.digest(os.path.join(header["folder"], name)) for name in header["names"]
+        }
+        return {"digests": {name: digest for name, digest in found.items() if digest}}, b""
 
     def do_send_files(self, header: Header, payload: bytes) -> Answer:
         """Send files, each as a frame with its name and size, then its contents in frames."""
