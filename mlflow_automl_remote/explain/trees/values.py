@@ -7,7 +7,7 @@ satisfies each of them. With u and v players of the two kinds, the leaf's Shaple
 the latter (Lundberg et al. 2020, "From local explanations to global understanding with explainable
 AI for trees", algorithm 3). What rows fail on a path is one number with a bit per player. Short
 paths are summed over all background rows at once, by subset sums over these numbers; long ones
-pair by pair. Matrix products then add up the leaves.
+pair by pair, in products of matrices, which also add up the leaves.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class TreeValues:
         for start in range(0, len(bundle.value), at_once):
             part = _slice(bundle, slice(start, start + at_once))
             rows = _failed(part.paths, unmet)
-            method = _by_subsets if by_subsets else _by_pairs
+            method = _by_subsets if by_subsets else _by_products
             yield part, method(rows, part.background, size)
 
 
@@ -194,35 +194,24 @@ def _tables(sums: Floats, size: int) -> tuple[Floats, Floats]:
     return gained, lost
 
 
-def _by_pairs(rows: Bits, background: Bits, size: int) -> Floats:
+def _by_products(rows: Bits, background: Bits, size: int) -> Floats:
     """Sum over those pairs of rows of which each player on the path is satisfied by one.
 
-    Arguments as for `_by_subsets`.
+    Rows that fail the same players on a path are one row there. Arguments as for `_by_subsets`.
     """
-    n_paths, n_rows = rows.shape
-    apart = (rows[:, :, np.newaxis] & background[:, np.newaxis, :]) == 0
-    place, other = np.nonzero(apart.reshape(n_paths * n_rows, -1))
-    shares = np.zeros((n_paths, size, n_rows))
-    if not len(place):
-        return shares
-    starts = np.flatnonzero(np.diff(place, prepend=-1))  # each row's pairs stand together
-    found = place[starts]
-    path = place // n_rows
-    n_others = background.shape[1]
-    other_fails = background.ravel().take(path * n_others + other)
-    v = np.bitwise_count(rows).ravel().take(place).astype(np.intp)
-    u = np.bitwise_count(other_fails).astype(np.intp)
-    weights, width = _weights().ravel(), MAX_PLAYERS + 1
-    lost = np.zeros(n_paths * n_rows)
-    lost[found] = np.add.reduceat(weights.take(u * width + np.maximum(v, 1) - 1), starts)
-    gain = weights.take((np.maximum(u, 1) - 1) * width + v)
-    one = rows.dtype.type(1)
-    for slot in range(size):
-        bit = one << rows.dtype.type(slot)
-        gained = np.zeros(n_paths * n_rows)
-        gained[found] = np.add.reduceat(gain * ((other_fails & bit) != 0), starts)
-        fails_it = (rows & bit) != 0
-        shares[:, slot] = np.where(fails_it, -lost.reshape(rows.shape), gained.reshape(rows.shape))
+    bits = np.arange(size, dtype=rows.dtype)
+    weights = _weights()
+    shares = np.empty((len(rows), size, rows.shape[1]))
+    for path, others in enumerate(background):
+        kinds, kind = np.unique(rows[path], return_inverse=True)
+        v = np.bitwise_count(kinds).astype(np.intp)[:, np.newaxis]
+        u = np.bitwise_count(others).astype(np.intp)
+        apart = (kinds[:, np.newaxis] & others) == 0
+        gain = weights[np.maximum(u, 1) - 1, v] * apart
+        gained = gain @ ((others[:, np.newaxis] >> bits) & 1).astype(np.float64)
+        lost = np.einsum("rb,rb->r", weights[u, np.maximum(v, 1) - 1], apart)
+        fails = (kinds[:, np.newaxis] >> bits) & 1 != 0
+        shares[path] = np.where(fails, -lost[:, np.newaxis], gained)[kind].T
     return shares
 
 
