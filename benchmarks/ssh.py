@@ -209,10 +209,10 @@ def sending(bench: Bench) -> None:
 
                 packed = scan_project(folder, {})
                 place = bench.root / "sweeps" / "upload" / "project"
+                shutil.rmtree(bench.root / "data", ignore_errors=True)  # or nothing is sent
                 with connection._control() as control:
-                    connection._send(
-                        control, packed.files, place, "Sending", store=bench.root / "data"
-                    )
+                    store = connection.root.data
+                    connection._send(control, packed.files, place, "Sending", store=store)
 
         def theirs(folder: Path = folder) -> None:
             place = bench.folder / "by-hand"

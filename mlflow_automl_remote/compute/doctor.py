@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from mlflow_automl_remote.compute.environment import MIN_AGENT_PYTHON, default_index, find_uv
 from mlflow_automl_remote.compute.machine import MEMORY_PER_ITERATION_BYTES
+from mlflow_automl_remote.compute.own_uv import default_index, find_uv
+from mlflow_automl_remote.compute.recipe import MIN_AGENT_PYTHON
 from mlflow_automl_remote.compute.target import connect
 from mlflow_automl_remote.errors import (
     AuthenticationFailed,

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import platform
-import re
-import subprocess
 from collections import deque
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from mlflow_automl_remote.compute import openmp
+from mlflow_automl_remote.compute.own_uv import find_uv
 from mlflow_automl_remote.compute.progress import OnProgress, Progress, TransferMeter
 from mlflow_automl_remote.compute.project import COPY_BYTES
-from mlflow_automl_remote.compute.requirements import (
-    CHECK_IMPORTS,
-    agent_requirements,
-    overrides,
-)
+from mlflow_automl_remote.compute.recipe import DIGEST_LENGTH, Recipe
 from mlflow_automl_remote.errors import CommandFailed, EnvironmentSetupFailed
 
 if TYPE_CHECKING:
@@ -28,63 +22,19 @@ if TYPE_CHECKING:
     from mlflow_automl_remote.compute.machine import Machine
     from mlflow_automl_remote.compute.workspace import Root
 
-FORMAT: Final = 1
-"""Part of the hash: raised when environments are built another way."""
-MIN_AGENT_PYTHON: Final = (3, 11)
+    SendWheels = Callable[[Recipe, Control, PurePosixPath], None]
+
 LOCK_WAIT_S: Final = 1800.0
 BUILD_S: Final = 1800.0
 """For one step of the build; a slow package index is the usual reason for minutes."""
-HELP_S: Final = 10.0
 LAST_LINES: Final = 15
-DIGEST_LENGTH: Final = 32
 MARKER: Final = "automl-remote.ok"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """What an environment is made of.
-
-    Attributes:
-        python: Version of its interpreter, such as "3.11".
-        interpreter: What uv is told to use: a path on the target, or a version that it downloads.
-        requirements: Lines of a requirements file.
-        overrides: Lines of uv's overrides.
-        platform: Of the target: system, architecture and C library.
-        imports: Modules that have to be importable.
-    """
-
-    python: str
-    interpreter: str
-    requirements: tuple[str, ...]
-    overrides: tuple[str, ...]
-    platform: str
-    imports: tuple[str, ...] = CHECK_IMPORTS
-
-    @property
-    def digest(self) -> str:
-        """Name the environment by everything that decides what is in it."""
-        lines = (str(FORMAT), self.python, self.platform, *self.requirements, *self.overrides)
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGEST_LENGTH]
-
-
-def agent_recipe(machine: Machine) -> Recipe:
-    """Describe the agent's environment for a machine.
-
-    Its own Python is taken when it is new enough; otherwise uv gets the client's version.
-    """
-    suits = machine.python >= MIN_AGENT_PYTHON
-    python = ".".join(map(str, machine.python[:2])) if suits else _own_python()
-    return Recipe(
-        python=python,
-        interpreter=machine.executable if suits else python,
-        requirements=agent_requirements(),
-        overrides=overrides(),
-        platform=f"{machine.system}-{machine.machine}-{machine.libc}",
-    )
-
-
-def _own_python() -> str:
-    return ".".join(platform.python_version_tuple()[:2])
+MAX_LOG_LINES: Final = 10_000
+CONDA: Final = (
+    "conda", "mamba", "micromamba", "~/miniforge3/bin/conda", "~/miniconda3/bin/conda",
+    "~/anaconda3/bin/conda", "/opt/conda/bin/conda",
+)  # fmt: skip
+"""Where conda is looked for on a target."""
 
 
 class UvEnvironment:
@@ -95,11 +45,19 @@ class UvEnvironment:
         machine: What the helper said of it.
         root: Our folder there.
         on_progress: Is told what is being done.
+        send_wheels: Brings all wheels of a recipe there, for a target without an index.
     """
 
     def __init__(
-        self, control: Control, machine: Machine, root: Root, on_progress: OnProgress
+        self,
+        control: Control,
+        machine: Machine,
+        root: Root,
+        on_progress: OnProgress,
+        send_wheels: SendWheels | None = None,
     ) -> None:
+        self._send_wheels = send_wheels
+        self._log: deque[str] = deque(maxlen=MAX_LOG_LINES)
         self._control = control
         self._machine = machine
         self._root = root
@@ -109,7 +67,8 @@ class UvEnvironment:
         """Return the interpreter of an environment, building it when it is not there yet.
 
         Raises:
-            EnvironmentSetupFailed: It could not be built; the message ends with uv's own words.
+            EnvironmentSetupFailed: It could not be built; the message ends with uv's own words,
+                and all of them are in a log beside its place.
         """
         place = self._root.environment(recipe.digest)
         python = place / "bin" / "python"
@@ -140,37 +99,85 @@ class UvEnvironment:
             self._control.request("lock", path=str(lock), wait_s=LOCK_WAIT_S)
 
     def _build(self, recipe: Recipe, place: PurePosixPath) -> None:
-        """Make everything aside and rename it, so that a half-built one is never found."""
+        """Make everything aside and rename it, so that a half-built one is never found.
+
+        What conda makes cannot be renamed: there it is the marker alone that tells.
+        """
         self._remove_left_overs(place)
-        uv = self._ensure_uv()
-        aside = place.with_name(f"{place.name}.tmp")
-        lists = {"requirements.txt": recipe.requirements, "overrides.txt": recipe.overrides}
-        self._tell(f"Making an environment with Python {recipe.python}")
+        self._log.clear()
+        aside = place.with_name(f"{place.name}.tmp") if recipe.conda is None else place
         try:
-            self._uv(
-                uv, "venv", "--quiet", "--relocatable", "--python", recipe.interpreter, str(aside)
-            )
-            for name, lines in lists.items():
-                content = "".join(f"{line}\n" for line in lines).encode()
-                self._put(aside / name, content)
-            self._tell(f"Installing {len(recipe.requirements)} packages and what they need")
-            self._uv(
-                uv, "pip", "install", "--python", str(aside / "bin" / "python"),
-                "--requirements", str(aside / "requirements.txt"),
-                "--overrides", str(aside / "overrides.txt"),
-            )  # fmt: skip
-            self._tell("Checking that everything can be imported")
-            self._check(aside / "bin" / "python", recipe.imports)
-            self._put(aside / MARKER, recipe.digest.encode())
-            self._control.request("rename", source=str(aside), target=str(place))
-        except EnvironmentSetupFailed:
-            self._control.request("remove", paths=[str(aside)])
-            raise
+            self._make(recipe, aside)
+            if aside != place:
+                self._control.request("rename", source=str(aside), target=str(place))
+        except EnvironmentSetupFailed as error:
+            self._control.request("remove", paths=[str(aside), f"{aside}-wheels"])
+            log = place.with_name(f"{place.name}.log")
+            self._put(log, "".join(f"{line}\n" for line in self._log).encode())
+            raise EnvironmentSetupFailed(f"{error}\nAll of it is in {log} there.") from error
+
+    def _make(self, recipe: Recipe, place: PurePosixPath) -> None:
+        uv = self._ensure_uv()
+        wheels = place.with_name(f"{place.name}-wheels")
+        index: tuple[str, ...] = ()
+        if self._send_wheels is not None:
+            self._send_wheels(recipe, self._control, wheels)
+            index = ("--no-index", "--find-links", str(wheels))
+        python = place / "bin" / "python"
+        self._tell(f"Making an environment with Python {recipe.python}")
+        if recipe.conda is None:
+            version = ("--python", recipe.interpreter)
+            self._uv(uv, "venv", "--quiet", "--relocatable", *version, str(place))
+        else:
+            self._conda(recipe, place)
+        lists = {"requirements.txt": recipe.requirements, "overrides.txt": recipe.overrides}
+        for name, lines in lists.items():
+            self._put(place / name, "".join(f"{line}\n" for line in lines).encode())
+        self._tell(f"Installing {len(recipe.requirements)} packages and what they need")
+        self._uv(
+            uv, "pip", "install", "--python", str(python), *index,
+            "--requirements", str(place / "requirements.txt"),
+            "--overrides", str(place / "overrides.txt"),
+        )  # fmt: skip
+        self._tell("Checking that everything can be imported")
+        self._check(python, recipe.imports)
+        self._put(place / MARKER, recipe.digest.encode())
+        if self._send_wheels is not None:
+            self._control.request("remove", paths=[str(wheels)])
+
+    def _conda(self, recipe: Recipe, place: PurePosixPath) -> None:
+        """Let conda make an environment.
+
+        Raises:
+            EnvironmentSetupFailed: It is not there, or could not.
+        """
+        program = self._find_conda()
+        channels = [word for channel in recipe.channels for word in ("--channel", channel)]
+        packages = [f"python={recipe.python}", *(recipe.conda or ())]
+        argv = [program, "create", "--yes", "--quiet", "--prefix", str(place), *channels]
+        self._run([*argv, *packages], "could not be built", self._detail)
+
+    def _find_conda(self) -> str:
+        for name in CONDA:
+            program = name.replace("~", self._machine.home, 1)
+            with contextlib.suppress(CommandFailed):
+                argv = [program, "--version"]
+                if (
+                    self._control.request("run", argv=argv, env={}, timeout_s=BUILD_S)[0]["status"]
+                    == 0
+                ):
+                    return program
+        raise EnvironmentSetupFailed(
+            f"'env_manager' is conda, but {self._machine.label} has none of {', '.join(CONDA)}. "
+            "Install it there, or take 'uv', which needs nothing."
+        )
 
     def _remove_left_overs(self, place: PurePosixPath) -> None:
         """Remove what a build that was cut off has left; we hold its lock."""
         names = self._control.request("list", path=str(place.parent))[0]["names"]
-        old = [name for name in names if name == place.name or name == f"{place.name}.tmp"]
+        endings = ("", ".tmp", ".log", "-wheels", ".tmp-wheels")
+        left = {f"{place.name}{ending}" for ending in endings}
+        old = [name for name in names if name in left]
         self._control.request("remove", paths=[str(place.parent / name) for name in old])
 
     def _check(self, python: PurePosixPath, imports: Sequence[str]) -> None:
@@ -181,7 +188,10 @@ class UvEnvironment:
 
     def _uv(self, uv: PurePosixPath, *arguments: str) -> None:
         argv = [str(uv), *arguments, "--no-progress", "--color", "never"]
-        self._run(argv, "could not be built", lambda line: self._tell(line, is_detail=True))
+        self._run(argv, "could not be built", self._detail)
+
+    def _detail(self, line: str) -> None:
+        self._tell(line, is_detail=True)
 
     def _run(
         self,
@@ -195,6 +205,7 @@ class UvEnvironment:
         def on_frame(frame: dict[str, object]) -> None:
             line = str(frame.get("line", ""))
             last.append(line)
+            self._log.append(line)
             if line.strip():
                 on_line(line.strip())
 
@@ -258,45 +269,3 @@ class UvEnvironment:
         self._on_progress(
             Progress(stage="environment", text=text, fraction=fraction, is_detail=is_detail)
         )
-
-
-def uv_digest() -> str:
-    """Name the client's own uv by what it is; empty where there is none."""
-    program = find_uv()
-    if program is None:
-        return ""
-    return hashlib.sha256(program.read_bytes()).hexdigest()[:DIGEST_LENGTH]
-
-
-def default_index() -> str:
-    """Give the address of the package index that uv uses where none is chosen, as its help says.
-
-    Empty where there is no uv, or where its help says it no longer.
-    """
-    program = find_uv()
-    if program is None:
-        return ""
-    done = subprocess.run(
-        [str(program), "pip", "install", "--help", "--color", "never"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=HELP_S,
-        check=False,
-    )
-    found = re.search(
-        r"--default-index.*?by default:\s*<(https?://[^>\s]+)>", done.stdout, re.DOTALL
-    )
-    return "" if found is None else found[1]
-
-
-def find_uv() -> Path | None:
-    """Find the uv program that was installed with this package."""
-    try:
-        from uv import find_uv_bin
-    except ImportError:
-        return None
-    try:
-        return Path(find_uv_bin())
-    except FileNotFoundError:
-        return None

@@ -144,7 +144,10 @@ def _locked(control: Control, places: Sequence[PurePosixPath]) -> Iterator[set[P
     """Hold the locks of those places that nobody is building, and give these."""
     locks: dict[PurePosixPath, PurePosixPath] = {}
     for place in places:
-        lock = place.with_name(f"{place.name.removesuffix('.tmp')}.lock")
+        if place.parent.name == "data":  # what is in use has a second name
+            locks[place] = place
+            continue
+        lock = place.with_name(f"{place.stem}.lock")
         with contextlib.suppress(CommandFailed):
             if lock not in locks.values():
                 control.request("lock", path=str(lock), wait_s=0)
@@ -153,7 +156,7 @@ def _locked(control: Control, places: Sequence[PurePosixPath]) -> Iterator[set[P
         yield set(locks)
     finally:
         if not control.is_broken:
-            for lock in set(locks.values()):
+            for lock in {lock for place, lock in locks.items() if lock != place}:
                 control.request("unlock", path=str(lock))
 
 

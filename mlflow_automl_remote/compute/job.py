@@ -198,6 +198,14 @@ class Job:
             paths = self.workspace.iteration_logs(iteration)
         return self._read(paths, offset, 0.0, READ_LIMIT_BYTES)[1]
 
+    def wanted(self) -> bytes:
+        """Read what the project wants of its environment; nothing where that is not written down.
+
+        Raises:
+            SweepNotFound: The workspace is gone.
+        """
+        return self._read([self.workspace.wanted], 0, 0.0, READ_LIMIT_BYTES)[1]
+
     def log_tail(self) -> bytes:
         """Read the end of the agent's log."""
         path = [self.workspace.agent_log]

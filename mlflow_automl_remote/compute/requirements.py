@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from typing import Final
 
@@ -39,20 +39,31 @@ CHECK_IMPORTS: Final = (
 """Imported once in a new environment, to be sure of it before it is used."""
 
 
-def agent_requirements() -> tuple[str, ...]:
+def agent_requirements(wanted: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the requirements of the agent, pinned to the versions installed here, in order.
+
+    Args:
+        wanted: Lines of a project's own requirements. Where one names a package of ours, it
+            counts, within what we work with; but not for MLflow, which writes for this client.
 
     Raises:
         EnvironmentSetupFailed: One of them is not installed here, so its version is not known.
     """
-    names = {SMALLER.get(name, name) for name in _own_dependencies() - CLIENT_ONLY}
-    return tuple(sorted(f"{name}=={_version(name)}" for name in names.union(TRANSITIVE)))
+    own = _own_dependencies()
+    names = {SMALLER.get(name, name) for name in own.keys() - CLIENT_ONLY}.union(TRANSITIVE)
+    theirs = {_name(line): line for line in wanted if not line.startswith("-")}
+    for name in (DISTRIBUTION, *SMALLER, *SMALLER.values()):
+        theirs.pop(name, None)
+    pinned = {f"{name}=={_version(name)}" for name in names - theirs.keys()}
+    bounds = {own[name] for name in own.keys() & names & theirs.keys()}
+    options = {line for line in wanted if line.startswith("-")}
+    return tuple(sorted(pinned | bounds | set(theirs.values()) | options))
 
 
-def _own_dependencies() -> set[str]:
-    return {
-        _name(line) for line in metadata.requires(DISTRIBUTION) or () if "extra ==" not in line
-    }
+def _own_dependencies() -> dict[str, str]:
+    """Give what this package declares that it needs, by name."""
+    lines = metadata.requires(DISTRIBUTION) or ()
+    return {_name(line): line for line in lines if "extra ==" not in line}
 
 
 def _name(requirement: str) -> str:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from mlflow_automl_remote.compute.control import Control
 from mlflow_automl_remote.compute.data_check import run_check
-from mlflow_automl_remote.compute.environment import UvEnvironment, agent_recipe, uv_digest
 from mlflow_automl_remote.compute.housekeeping import (
     Cleaned,
     Inventory,
@@ -22,7 +21,9 @@ from mlflow_automl_remote.compute.housekeeping import (
 from mlflow_automl_remote.compute.job import KEPT_VARIABLES, AgentCommand, Job, Liveness
 from mlflow_automl_remote.compute.local import LocalTransport
 from mlflow_automl_remote.compute.machine import Machine
+from mlflow_automl_remote.compute.own_uv import uv_digest
 from mlflow_automl_remote.compute.package import package_digest, package_files
+from mlflow_automl_remote.compute.preparation import BUILDERS, Preparation
 from mlflow_automl_remote.compute.progress import (
     OnProgress,
     Progress,
@@ -31,7 +32,9 @@ from mlflow_automl_remote.compute.progress import (
     megabytes,
 )
 from mlflow_automl_remote.compute.project import PackedFile, Project, scan_project
+from mlflow_automl_remote.compute.recipe import NOTHING, agent_recipe
 from mlflow_automl_remote.compute.sending import send_files
+from mlflow_automl_remote.compute.wanted import Wanted, read_wanted
 from mlflow_automl_remote.compute.workspace import Root, Workspace
 from mlflow_automl_remote.errors import ConnectionLost, TransportError
 
@@ -126,8 +129,11 @@ class Connection:
                 with self._lock:
                     self._idle.append(control)
 
-    def prepare(self) -> AgentCommand:
+    def prepare(self, wanted: Wanted = NOTHING) -> AgentCommand:
         """Make sure that an agent can be started; what is there already is used again.
+
+        Args:
+            wanted: By the project, of the environment that it runs in.
 
         Raises:
             EnvironmentSetupFailed: The environment could not be built.
@@ -137,29 +143,15 @@ class Connection:
                 kept = (*KEPT_VARIABLES, "PYTHONPATH")
                 self._command = AgentCommand(python=sys.executable, variables={}, kept=kept)
             else:
-                self._command = self._prepare_remote()
+                preparation = Preparation(self.spec, self.machine, self.root, self._on_progress)
+                with self._control() as control:
+                    self._command = preparation.run(control, wanted)
         return self._command
 
-    def _prepare_remote(self) -> AgentCommand:
-        with self._control() as control:
-            if self.spec.env_manager == "local":
-                python = self.machine.executable
-                variables = {}
-            else:
-                builder = UvEnvironment(control, self.machine, self.root, self._on_progress)
-                interpreter = builder.ensure(agent_recipe(self.machine))
-                python = str(interpreter)
-                variables = dict(builder.variables(interpreter))
-            package = self._send_package(control)
-        return AgentCommand(python=python, variables={**variables, "PYTHONPATH": str(package)})
-
-    def _send_package(self, control: Control) -> PurePosixPath:
-        """Put this version of our package on the target unless it is there."""
-        files = package_files()
-        place = self.root.package(package_digest(files))
-        if not control.request("status", paths=[str(place)])[0]["exist"][0]:
-            self._send(control, files, place, "Sending the agent's program", keep=True)
-        return place
+    def _wanted(self, project: Path) -> Wanted:
+        """Read what a project wants, if that has a say in anything."""
+        builds = not self.spec.is_local and self.spec.env_manager in BUILDERS
+        return read_wanted(project) if builds else NOTHING
 
     def _send(
         self,
@@ -198,12 +190,15 @@ class Connection:
             EnvironmentSetupFailed: The environment could not be built.
             CommandFailed: The target could not take the files, or the agent did not start.
         """
-        packed = scan_project(project, needed)
-        command = self.prepare()
+        packed, wanted = scan_project(project, needed), self._wanted(project)
+        command = self.prepare(wanted)
         job = self.job(sweep_id)
         if job.liveness() is Liveness.ALIVE:
             return job
         self._send_project(job.workspace, packed, settings_json)
+        with self._control() as control:
+            content = wanted.as_json().encode()
+            control.request("put", content, path=str(job.workspace.wanted), mode=0o600)
         self.start(job, command, module)
         return job
 
@@ -234,7 +229,7 @@ class Connection:
             CommandFailed: It came to no end; the message has the last lines of its output.
         """
         packed = scan_project(project, needed)
-        command = self.prepare()
+        command = self.prepare(self._wanted(project))
         workspace = self.root.workspace(check_id)
         try:
             self._send_project(workspace, packed, settings_json)
@@ -254,7 +249,8 @@ class Connection:
             CommandFailed: The agent did not start.
         """
         self._on_progress(Progress(stage="start", text="Starting the agent"))
-        agent = job.start(command or self.prepare(), module)
+        command = command or self.prepare(Wanted.from_json(job.wanted()))
+        agent = job.start(command, module)
         text = f"The agent runs on {self.spec.label} as process {agent.pid}"
         self._on_progress(Progress(stage="start", text=text, fraction=1.0))
 

@@ -17,8 +17,8 @@ from mlflow_automl_remote.compute.local import LABEL
 from mlflow_automl_remote.compute.ssh_config import host_settings
 from mlflow_automl_remote.errors import ConfigurationError
 
-EnvManager = Literal["uv", "local"]
-ENV_MANAGERS: Final = ("uv", "local")
+EnvManager = Literal["uv", "conda", "local"]
+ENV_MANAGERS: Final[tuple[EnvManager, ...]] = ("uv", "conda", "local")
 HOME_VARIABLE: Final = "AUTOML_REMOTE_HOME"
 """Names another root than `~/.automl-remote` for this machine as a target."""
 SSH_KEYS: Final = (
@@ -31,6 +31,7 @@ SSH_KEYS: Final = (
     "root",
     "python",
     "env_manager",
+    "wheelhouse",
     "overcommit",
 )
 
@@ -49,7 +50,9 @@ class TargetSpec:
         proxy_jump: Hosts to go through, as `ssh -J` takes them.
         root: Folder on the target that holds everything of ours; None is `~/.automl-remote`.
         python: Interpreter on the target that runs the control helper; 3.8 or newer.
-        env_manager: `uv` builds the agent's environment; `local` takes `python` as it is.
+        env_manager: `uv` or `conda` builds the agent's environment; `local` takes `python` as it
+            is.
+        wheelhouse: Whether the client brings the packages, for a host that reaches no index.
         overcommit: Whether `max_concurrent_iterations` may be more than its memory carries.
     """
 
@@ -63,6 +66,7 @@ class TargetSpec:
     root: str | None = None
     python: str = "python3"
     env_manager: EnvManager = "uv"
+    wheelhouse: bool = False
     overcommit: bool = False
 
     @property
@@ -152,11 +156,12 @@ def _parse_ssh(config: Mapping[str, object]) -> TargetSpec:
     port = _port(config)
     _check_words(host or "", user, proxy_jump)
     key_files, known_hosts = _key_files(config), _file("known_hosts", _text(config, "known_hosts"))
-    root, env_manager = _text(config, "root"), config.get("env_manager", "uv")
+    root, manager = _text(config, "root"), config.get("env_manager", "uv")
     if root is not None and not root.startswith(("/", "~/")):
         raise _must_be("root", "an absolute path on the host, or one that begins with ~/", root)
-    if env_manager != "uv" and env_manager != "local":
-        raise _must_be("env_manager", "one of " + ", ".join(ENV_MANAGERS), env_manager)
+    env_manager = next((known for known in ENV_MANAGERS if known == manager), None)
+    if env_manager is None:
+        raise _must_be("env_manager", "one of " + ", ".join(ENV_MANAGERS), manager)
     settings = host_settings(host or "", user, port)
     return TargetSpec(
         host=host,
@@ -168,6 +173,7 @@ def _parse_ssh(config: Mapping[str, object]) -> TargetSpec:
         root=root,
         python=_text(config, "python") or "python3",
         env_manager=env_manager,
+        wheelhouse=_flag(config, "wheelhouse"),
         overcommit=_flag(config, "overcommit"),
     )
 

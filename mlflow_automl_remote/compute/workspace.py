@@ -103,6 +103,11 @@ class Workspace:
         return self.path / "settings.json"
 
     @property
+    def wanted(self) -> PurePosixPath:
+        """What the project wants of its environment, as JSON."""
+        return self.path / "wanted.json"
+
+    @property
     def project(self) -> PurePosixPath:
         """The user's project folder."""
         return self.path / "project"

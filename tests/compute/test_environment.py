@@ -11,10 +11,14 @@ import pytest
 from sshd import running_sshd
 
 from mlflow_automl_remote.compute import Progress, connect, parse_target
-from mlflow_automl_remote.compute.environment import MARKER, Recipe, UvEnvironment, agent_recipe
+from mlflow_automl_remote.compute.environment import MARKER, UvEnvironment
 from mlflow_automl_remote.compute.helper import files
 from mlflow_automl_remote.compute.machine import Machine
+from mlflow_automl_remote.compute.own_uv import find_uv
+from mlflow_automl_remote.compute.preparation import Preparation
+from mlflow_automl_remote.compute.recipe import Recipe, agent_recipe
 from mlflow_automl_remote.compute.requirements import agent_requirements
+from mlflow_automl_remote.compute.wanted import Wanted
 from mlflow_automl_remote.errors import EnvironmentSetupFailed
 
 SMALL = ("cloudpickle==" + importlib.metadata.version("cloudpickle"),)
@@ -64,8 +68,58 @@ def test_a_failed_build_ends_with_uvs_own_words_and_leaves_nothing(vm):
         builder.ensure(wanted)
     place = Path(connection.root.environment(wanted.digest))
     left = [path.name for path in place.parent.iterdir()]
-    assert [f"{wanted.digest}.lock"] == left
+    assert sorted(left) == [f"{wanted.digest}.lock", f"{wanted.digest}.log"]
+    assert "cloudpickle==0.0.0.0.1" in place.with_name(f"{wanted.digest}.log").read_text()
     builder.ensure(recipe(connection.machine, *SMALL))
+
+
+def test_a_machine_without_an_index_gets_its_wheels_from_the_client(vm):
+    """With `wheelhouse` nothing is asked of an index there; the wheels do not stay."""
+    connection, _, told = vm
+    preparation = Preparation(connection.spec, connection.machine, connection.root, told.append)
+    with connection._control() as control:
+        builder = UvEnvironment(
+            control, connection.machine, connection.root, told.append,
+            send_wheels=preparation._send_wheels,
+        )  # fmt: skip
+        wanted = recipe(connection.machine, *SMALL)
+        place = builder.ensure(wanted).parents[1]
+    assert any("Sending 1 wheels" in each.text for each in told)
+    assert (Path(place) / MARKER).exists()
+    assert not [path for path in Path(place).parent.iterdir() if "wheels" in path.name]
+
+
+def test_conda_is_used_where_the_machine_has_it(tmp_path):
+    """It makes the environment with its own packages; the agent's are put into it."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    uv = find_uv()
+    (folder / "conda").write_text(
+        "#!/bin/sh\n"
+        f'[ "$1" = create ] && {{ echo "$@" >> {tmp_path}/asked; exec {uv} venv -q "$5"; }}\n'
+        "exit 0\n"
+    )
+    (folder / "conda").chmod(0o755)
+    wanted = Wanted(python=None, conda=("numpy=2",), channels=("conda-forge",))
+    for path, works in ((f"{folder}:/usr/bin:/bin", True), ("/usr/bin:/bin", False)):
+        with (
+            running_sshd(tmp_path / f"sshd-{works}", {"PATH": path}) as server,
+            connect(parse_target(server.config(root=str(tmp_path / f"root-{works}")))) as found,
+            found._control() as control,
+        ):
+            builder = UvEnvironment(control, found.machine, found.root, lambda _: None)
+            full = agent_recipe(found.machine, wanted, conda=True)
+            small = replace(full, requirements=SMALL, overrides=(), imports=("cloudpickle",))
+            if works:
+                place = builder.ensure(small).parents[1]
+                assert (Path(place) / MARKER).exists()
+                assert builder.ensure(small).parents[1] == place
+                (asked,) = (tmp_path / "asked").read_text().splitlines()
+                assert f"--prefix {place}" in asked
+                assert f"--channel conda-forge python={full.python} numpy=2" in asked
+            else:
+                with pytest.raises(EnvironmentSetupFailed, match="has none of conda, mamba"):
+                    builder.ensure(small)
 
 
 def test_an_environment_that_cannot_import_is_not_kept(vm):

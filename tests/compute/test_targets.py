@@ -76,7 +76,7 @@ def test_a_target_survives_the_round_trip_through_a_tag():
             "'key_file'.*existing file. Got '/nowhere/key'",
         ),
         ({"host": "vm", "root": "relative"}, "'root'.*absolute path.*'relative'"),
-        ({"host": "vm", "env_manager": "conda"}, "'env_manager'.*one of uv, local. Got 'conda'"),
+        ({"host": "vm", "env_manager": "pip"}, "'env_manager'.*uv, conda, local. Got 'pip'"),
     ],
 )
 def test_mistakes_are_refused_with_the_value_and_what_is_allowed(config, words):
