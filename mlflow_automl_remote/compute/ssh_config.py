@@ -1,4 +1,7 @@
-"""What the user's OpenSSH configuration says of a host, asked of OpenSSH itself (`ssh -G`)."""
+"""What the user's OpenSSH configuration says of a host, asked of OpenSSH itself (`ssh -G`).
+
+Where there is no `ssh`, paramiko reads the file.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import pwd
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +19,8 @@ from typing import Final
 _log = logging.getLogger(__name__)
 
 TIMEOUT_S: Final = 10.0
+MAX_INCLUDES: Final = 16
+"""Files that include one another, as in OpenSSH."""
 DEFAULT_KNOWN_HOSTS: Final = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 DEFAULT_KEYS: Final = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 SYSTEM_KNOWN_HOSTS: Final = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
@@ -46,7 +51,7 @@ class HostSettings:
 def host_settings(
     host: str, user: str | None, port: int | None, proxy_jump: str | None = None
 ) -> HostSettings:
-    """Ask OpenSSH for the settings of a host; without an OpenSSH client, its defaults.
+    """Ask OpenSSH for the settings of a host; without an OpenSSH client, read its file.
 
     Args:
         host: A name, an address, or an alias of `~/.ssh/config`.
@@ -105,7 +110,7 @@ def _ask(host: str, user: str | None, port: int | None) -> dict[str, list[str]]:
     """Return the lines of `ssh -G`, by keyword in lower case; nothing when it cannot be asked."""
     program = shutil.which("ssh")
     if program is None:
-        return {}
+        return _read(host)
     options = [
         *_config_file(),
         *(("-l", user) if user else ()),
@@ -128,3 +133,36 @@ def _ask(host: str, user: str | None, port: int | None) -> dict[str, list[str]]:
         keyword, _, value = line.partition(" ")
         answers.setdefault(keyword.lower(), []).append(value)
     return answers
+
+
+def _read(host: str) -> dict[str, list[str]]:
+    """Read the user's file with paramiko, which knows no Include: that is done here."""
+    import paramiko  # takes 0.1 s to import
+
+    text = "\n".join(_lines(Path.home() / ".ssh" / "config", MAX_INCLUDES))
+    try:
+        found = paramiko.SSHConfig.from_text(text).lookup(host)
+    except (paramiko.ssh_exception.ConfigParseError, ValueError, ImportError) as error:
+        _log.warning("The OpenSSH configuration of %s was not read: %s", host, error)
+        return {}
+    return {
+        key: [str(each) for each in value] if isinstance(value, list) else [str(value)]
+        for key, value in found.items()
+    }
+
+
+def _lines(file: Path, depth: int) -> Iterator[str]:
+    """Give the lines of a file and of those that it includes; a missing one has none."""
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    for line in text.splitlines():
+        keyword, _, rest = line.strip().replace("=", " ", 1).partition(" ")
+        if keyword.lower() != "include" or depth == 0:
+            yield line
+            continue
+        for name in shlex.split(rest):
+            pattern = Path(name).expanduser()
+            for path in sorted(Path("/").glob(str(Path.home() / ".ssh" / pattern)[1:])):
+                yield from _lines(path, depth - 1)

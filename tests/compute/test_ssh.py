@@ -137,19 +137,28 @@ def test_a_file_that_is_no_key_is_said_to_be_none(sshd, tmp_path):
         attempt(sshd, key_file=str(tmp_path / "text"))
 
 
-def test_an_alias_of_the_ssh_configuration_is_resolved(sshd, tmp_path):
-    """HostName, Port, User, IdentityFile and UserKnownHostsFile come from ~/.ssh/config."""
+@pytest.mark.parametrize("asked", ["ssh -G", "paramiko"])
+def test_an_alias_of_the_ssh_configuration_is_resolved(sshd, tmp_path, monkeypatch, asked):
+    """HostName, Port, User, IdentityFile and UserKnownHostsFile come from ~/.ssh/config.
+
+    With an Include and a pattern, whether or not there is an `ssh` to ask.
+    """
     folder = Path(os.environ["HOME"]) / ".ssh"
-    folder.mkdir()
-    (folder / "config").write_text(
-        f"Host vm\n HostName 127.0.0.1\n Port {sshd.port}\n User {sshd.config()['user']}\n"
+    (folder / "more").mkdir(parents=True)
+    if asked == "paramiko":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    (folder / "config").write_text("Include more/*.conf\nHost other\n Port 1\n")
+    with (folder / "config").open("a") as file:
+        file.write("Host *\n Port 2\n User nobody-else\n")
+    (folder / "more" / "a.conf").write_text(
+        f"Host v?\n HostName 127.0.0.1\n Port {sshd.port}\n User {sshd.config()['user']}\n"
         f" IdentityFile {sshd.key_file}\n UserKnownHostsFile {sshd.known_hosts}\n"
     )
     spec = parse_target({"host": "vm"})
     assert f"{sshd.config()['user']}@vm:{sshd.port}" == spec.label
     with connect(spec):
         pass
-    with (folder / "config").open("a") as file:
+    with (folder / "more" / "a.conf").open("a") as file:
         file.write(f" ProxyCommand {sys.executable} -I {_relay(tmp_path)} %h %p\n")
     with connect(spec) as connection:
         assert connection.machine.n_cores >= 1
