@@ -33,7 +33,7 @@ from mlflow_automl_remote.journal.events import (
 )
 from mlflow_automl_remote.publishing import ParentFacts
 from mlflow_automl_remote.states import IterationState
-from mlflow_automl_remote.sweep_run import SweepRun
+from mlflow_automl_remote.sweep_run import SweepHandle
 
 if TYPE_CHECKING:
     from sshd import SshServer
@@ -127,7 +127,7 @@ def attaching(bench: Bench) -> None:
     facts = ParentFacts(sweep_id="full", target="vm", target_config="{}", workspace="")
 
     def ours() -> None:
-        state, _ = SweepRun("0" * 32, facts, bench.spec).state()
+        state, _ = SweepHandle("0" * 32, facts, bench.spec).state()
         assert len(state.finished) == N_ITERATIONS
 
     ours()  # what it imports is imported by whoever attaches, once

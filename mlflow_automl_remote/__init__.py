@@ -4,11 +4,25 @@ from importlib import import_module
 from typing import Final
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "explain_model", "retrieve_model_explanation"]
+__all__ = [
+    "AutoMLConfig",
+    "AutoMLRemoteError",
+    "SweepRun",
+    "__version__",
+    "attach",
+    "explain_model",
+    "retrieve_model_explanation",
+    "submit",
+]
 
 _HOME: Final = {
+    "AutoMLConfig": "config",
+    "AutoMLRemoteError": "errors",
+    "SweepRun": "api",
+    "attach": "api",
     "explain_model": "explanations",
     "retrieve_model_explanation": "explanations",
+    "submit": "api",
 }
 """Which module a public name lives in; for type checkers they are in `__init__.pyi`."""
 
@@ -18,3 +32,8 @@ def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Give the public names."""
+    return __all__

@@ -1,3 +1,8 @@
+from mlflow_automl_remote.api import SweepRun as SweepRun
+from mlflow_automl_remote.api import attach as attach
+from mlflow_automl_remote.api import submit as submit
+from mlflow_automl_remote.config import AutoMLConfig as AutoMLConfig
+from mlflow_automl_remote.errors import AutoMLRemoteError as AutoMLRemoteError
 from mlflow_automl_remote.explanations import explain_model as explain_model
 from mlflow_automl_remote.explanations import (
     retrieve_model_explanation as retrieve_model_explanation,

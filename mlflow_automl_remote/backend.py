@@ -20,7 +20,7 @@ from mlflow_automl_remote.arguments import SweepArguments, parse_command
 from mlflow_automl_remote.errors import AutoMLRemoteError, ConfigurationError
 
 if TYPE_CHECKING:
-    from mlflow_automl_remote.sweep_run import SweepRun
+    from mlflow_automl_remote.sweep_run import SweepHandle
 
 MLFLOW_KEYS: Final = frozenset(
     ("ENV_MANAGER", "SYNCHRONOUS", "DOCKER_ARGS", "STORAGE_DIR", "build_image", "docker_auth")
@@ -76,7 +76,7 @@ class AutoMLRemoteBackend(AbstractBackend):
 class SubmittedSweep(SubmittedRun):
     """What MLflow holds of a submitted sweep."""
 
-    def __init__(self, sweep: SweepRun) -> None:
+    def __init__(self, sweep: SweepHandle) -> None:
         super().__init__()
         self._sweep = sweep
 

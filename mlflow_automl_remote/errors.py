@@ -16,6 +16,7 @@
     ├── ArtifactRefused                    a file from the target has a bad name or checksum
     ├── LocalDiskFailed                    what a target sent cannot be written on this machine
     ├── SweepNotFound                      the run is not one of ours, or its workspace is gone
+    ├── IterationNotFound                  there is no such iteration, or it has no model
     ├── AgentLost                          the agent died without a last event
     ├── SweepFailed                        the sweep ended without a model
     └── PublishFailed                      MLflow could not be written; publishing again resumes
@@ -123,6 +124,10 @@ class LocalDiskFailed(AutoMLRemoteError):
 
 class SweepNotFound(AutoMLRemoteError):
     """The run is not a sweep of this package, or its workspace is gone."""
+
+
+class IterationNotFound(AutoMLRemoteError):
+    """There is no such iteration of the sweep, or it has no model."""
 
 
 class AgentLost(AutoMLRemoteError):

@@ -100,7 +100,7 @@ def _follow(job: Job, watch: _Watch, listener: Listener) -> None:
 
 
 def _publish(
-    job: Job, run: sweep_run.SweepRun, state: SweepState, journal: Path, listener: Listener
+    job: Job, run: sweep_run.SweepHandle, state: SweepState, journal: Path, listener: Listener
 ) -> None:
     """Publish as soon as this is the one client that does."""
     with job.lease(uuid.uuid4().hex) as lease:

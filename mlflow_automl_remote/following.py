@@ -52,11 +52,13 @@ class Listener:
         on_progress: A step of the set-up.
         on_state: The sweep as its journal tells it now; called at each change.
         on_notice: A line for the person, such as that the connection was lost and is tried again.
+        is_wanted: Whether to follow on; asked at least every `POLL_S` seconds.
     """
 
     on_progress: Callable[[Progress], None] = lambda _: None
     on_state: Callable[[SweepState], None] = lambda _: None
     on_notice: Notice = lambda _: None
+    is_wanted: Callable[[], bool] = lambda: True
 
 
 class JournalReader:
@@ -166,6 +168,11 @@ class Follower:
         self._copy.close()
 
     @property
+    def state(self) -> SweepState:
+        """The sweep as far as its journal was read."""
+        return self._reader.state
+
+    @property
     def has_news(self) -> bool:
         """Whether anything of the sweep was ever read."""
         return self._reader.state.n_events > 0
@@ -184,7 +191,7 @@ class Follower:
 
     def _follow(self, job: Job, lease: Lease) -> SweepState:
         due = 0.0
-        while True:
+        while self.listener.is_wanted():
             wait_s = max(0.0, due - time.monotonic()) if self._is_behind else POLL_S
             is_lost = self._take_news(job, wait_s)
             if not self._may_publish(lease):
@@ -198,6 +205,7 @@ class Follower:
                 self._publish()
             if is_lost:
                 raise self._lost(job)
+        return self._reader.state
 
     def _take_news(self, job: Job, wait_s: float) -> bool:
         """Read what is new and show it; True when there is nothing and nobody to write more."""

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from mlflow_automl_remote.journal.replay import SweepState
     from mlflow_automl_remote.publishing import ParentFacts
 
-__all__ = ["Listener", "Notice", "SweepRun", "attach", "check", "submit"]
+__all__ = ["Listener", "Notice", "SweepHandle", "attach", "check", "submit"]
 
 
-class SweepRun:
+class SweepHandle:
     """A sweep that was submitted, whether it still runs or not.
 
     Args:
@@ -50,7 +50,7 @@ class SweepRun:
         self._target = target
 
     def __repr__(self) -> str:
-        return f"SweepRun(run_id={self.run_id!r}, target={self.facts.target!r})"
+        return f"SweepHandle(run_id={self.run_id!r}, target={self.facts.target!r})"
 
     def follow(self, listener: Listener | None = None, *, take_over: bool = False) -> SweepState:
         """Publish the sweep as it goes on, until it has ended.
@@ -77,7 +77,7 @@ class SweepRun:
 
     def _follow(self, follower: Follower) -> SweepState:
         retry_s = FIRST_RETRY_S
-        while True:
+        while follower.listener.is_wanted():
             try:
                 with self._job() as job:
                     return follower.follow(job)
@@ -90,6 +90,7 @@ class SweepRun:
                 )
                 time.sleep(retry_s)
                 retry_s = min(2 * retry_s, LONGEST_RETRY_S)
+        return follower.state
 
     def state(self) -> tuple[SweepState, Liveness]:
         """Read where the sweep stands now, and whether its agent lives."""
@@ -159,7 +160,8 @@ def submit(
     *,
     open_run: Callable[[], str],
     listener: Listener | None = None,
-) -> SweepRun:
+    is_own_process: bool = True,
+) -> SweepHandle:
     """Start a sweep on a target; return as soon as its agent has acknowledged.
 
     The agent is started first and told to begin last: it gets ready while the parent run is made,
@@ -172,6 +174,8 @@ def submit(
         project_dir: The folder with the data script; it is sent to the target.
         open_run: Creates or finds the parent run, and gives its id.
         listener: What to tell on the way.
+        is_own_process: Whether this process is there for the sweep alone, so that its garbage
+            collector may be told what to leave aside.
 
     Raises:
         ConfigurationError: The data script or a data file is not in the project.
@@ -180,7 +184,7 @@ def submit(
     """
     listener = listener or Listener()
     compute.scan_project(project_dir, config.project_files)
-    importing = threading.Thread(target=_import_mlflow)
+    importing = threading.Thread(target=_import_mlflow if is_own_process else _import_store)
     importing.start()
     sweep_id = uuid.uuid4().hex
     with compute.connect(target, on_progress=listener.on_progress) as connection:
@@ -206,7 +210,7 @@ def submit(
             raise
         job.remember_run(run_id)
         job.request({"action": "begin"})
-    return SweepRun(run_id, facts, target)
+    return SweepHandle(run_id, facts, target)
 
 
 def check(
@@ -263,12 +267,16 @@ def _import_mlflow() -> None:
     """
     gc.disable()
     try:
-        from mlflow_automl_remote.publishing import parent_run
-
-        parent_run.import_store()
+        _import_store()
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _import_store() -> None:
+    from mlflow_automl_remote.publishing import parent_run
+
+    parent_run.import_store()
 
 
 def _open_parent(open_run: Callable[[], str], facts: ParentFacts, listener: Listener) -> str:
@@ -281,7 +289,7 @@ def _open_parent(open_run: Callable[[], str], facts: ParentFacts, listener: List
     return run_id
 
 
-def attach(run_id: str) -> SweepRun:
+def attach(run_id: str) -> SweepHandle:
     """Find a sweep by its parent run, from any machine that reaches the tracking store.
 
     Raises:
@@ -290,7 +298,9 @@ def attach(run_id: str) -> SweepRun:
     from mlflow_automl_remote.publishing import parent_run
 
     found = parent_run.find_parent(run_id)
-    return SweepRun(run_id, found.facts, compute.TargetSpec.from_json(found.facts.target_config))
+    return SweepHandle(
+        run_id, found.facts, compute.TargetSpec.from_json(found.facts.target_config)
+    )
 
 
 def _answer(job: Job, request_id: str, deadline: float) -> RequestHandled | None:

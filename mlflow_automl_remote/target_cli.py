@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,11 +12,10 @@ import click
 from mlflow_automl_remote.errors import (
     AutoMLRemoteError,
     ConfigurationError,
-    HostKeyNotVerifiable,
 )
 
 if TYPE_CHECKING:
-    from mlflow_automl_remote.compute import Check, Connection, Credentials, TargetSpec
+    from mlflow_automl_remote.compute import Check, Connection, TargetSpec
 
 _TABLE: Final = "{:<14} {:<8} {}"
 
@@ -71,30 +70,23 @@ def attach(
     AUTOML_REMOTE_PASSWORD and AUTOML_REMOTE_KEY_PASSPHRASE.
     """
     from mlflow_automl_remote import compute
-    from mlflow_automl_remote.compute import saved
 
     with clean_errors():
-        saved.check_name(name)
         config = {key: value for key, value in keys.items() if value}
         if "key_file" in config:
             config["key_file"] = list(config["key_file"])
-        spec = compute.parse_target(config)
         credentials = compute.Credentials(
             password=_secret("password") if password_stdin else None,
             passphrase=_secret("passphrase") if passphrase_stdin else None,
         )
-        with _connect(spec, credentials, fingerprint) as connection:
-            machine = _describe(connection)
-            click.echo(f"Host key:  {connection.fingerprint}")
-            click.echo(f"Machine:   {machine}")
-            path = compute.SavedTarget(
-                name=name,
-                config=_absolute(config, spec),
-                fingerprint=connection.fingerprint,
-                machine=machine,
-                credentials=credentials,
-            ).save()
-            click.echo(f'Saved as \'{name}\' in {path}. Use it as: {{"target": "{name}"}}')
+        with compute.attaching(
+            name,
+            config,
+            credentials=credentials,
+            fingerprint=fingerprint,
+            ask=_ask,
+            tell=click.echo,
+        ) as connection:
             _tell_of_lost_sweeps(connection)
 
 
@@ -108,69 +100,13 @@ def _secret(what: str) -> str:
     return line.rstrip("\r\n")
 
 
-def _absolute(config: Mapping[str, object], spec: TargetSpec) -> dict[str, object]:
-    """Take what has to be the same from every folder that it is used from."""
-    changes: dict[str, object] = {"user": spec.user, "port": spec.port}
-    if spec.key_files:
-        changes["key_file"] = list(spec.key_files)
-    if spec.known_hosts:
-        changes["known_hosts"] = spec.known_hosts
-    return {**config, **changes}
-
-
-def _connect(spec: TargetSpec, given: Credentials, expected: str | None) -> Connection:
-    """Connect; a host key that is not known yet is accepted by its fingerprint or a person."""
-    from mlflow_automl_remote import compute
-
-    credentials = given.or_else(spec.credentials())
-    try:
-        connection = compute.connect(spec, credentials=credentials)
-    except HostKeyNotVerifiable as error:
-        if error.line is None:
-            raise
-        _accept(error, expected, spec)
-        connection = compute.connect(spec, credentials=credentials)
-    if expected is not None and connection.fingerprint != expected:
-        connection.close()
-        raise _unexpected(connection.fingerprint, expected)
-    return connection
-
-
-def _accept(error: HostKeyNotVerifiable, expected: str | None, spec: TargetSpec) -> None:
-    """Add an unknown key to the file of host keys once it is known to be right."""
-    from pathlib import Path
-
-    from mlflow_automl_remote.compute.folders import own_known_hosts
-    from mlflow_automl_remote.compute.host_keys import remember
-
-    if expected is not None and expected != error.fingerprint:
-        raise _unexpected(error.fingerprint, expected) from error
-    if expected is None:
-        if not sys.stdin.isatty():
-            raise error
-        click.echo(f"The host key of {spec.host} is not known. It is {error.fingerprint}.")
-        click.echo("The machine itself says: ssh-keygen -l -f /etc/ssh/ssh_host_ed25519_key.pub")
-        if not click.confirm("Is it the right one?"):
-            raise error
-    file = Path(spec.known_hosts) if spec.known_hosts else own_known_hosts()
-    remember(error.line or "", file)
-    click.echo(f"Added to {file}.")
-
-
-def _unexpected(shown: str, expected: str) -> HostKeyNotVerifiable:
-    return HostKeyNotVerifiable(
-        f"The machine showed the host key {shown}, but {expected} was expected. Nothing is saved.",
-        fingerprint=shown,
-    )
-
-
-def _describe(connection: Connection) -> str:
-    machine = connection.machine
-    return (
-        f"{machine.system} {machine.machine}, {machine.n_cores} cores, "
-        f"{machine.memory_bytes / 2**30:.1f} GiB of memory, "
-        f"Python {'.'.join(map(str, machine.python))}"
-    )
+def _ask(spec: TargetSpec, shown: str) -> bool:
+    """Let a person look at an unknown host key; a pipe cannot."""
+    if not sys.stdin.isatty():
+        return False
+    click.echo(f"The host key of {spec.host} is not known. It is {shown}.")
+    click.echo("The machine itself says: ssh-keygen -l -f /etc/ssh/ssh_host_ed25519_key.pub")
+    return click.confirm("Is it the right one?")
 
 
 def _tell_of_lost_sweeps(connection: Connection) -> None:

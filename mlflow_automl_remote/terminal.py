@@ -21,7 +21,7 @@ from rich.text import Text
 from mlflow_automl_remote.errors import AutoMLRemoteError, SweepFailed
 from mlflow_automl_remote.journal.replay import Iteration, SweepState
 from mlflow_automl_remote.states import IterationState, SweepStatus
-from mlflow_automl_remote.sweep_run import Listener, SweepRun
+from mlflow_automl_remote.sweep_run import Listener, SweepHandle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,7 +168,7 @@ class SweepView:
             parts.append(f"best {score(state.best.score)}")
         elapsed = self._clock() - self._began
         parts.append(duration(elapsed))
-        left = _time_left(state, total)
+        left = time_left(state, total)
         if left is not None:
             parts.append(f"about {duration(left)} left")
         return "  ".join(clean(part) for part in parts)
@@ -179,7 +179,8 @@ def view() -> Iterator[SweepView]:
     """Open a view on the terminal, or on whatever the output goes to."""
     # At exit Python looks for garbage among all that MLflow imported, for most of a second.
     atexit.register(gc.freeze)
-    with SweepView(Console(highlight=False)) as opened:
+    # Plain lines in a notebook too, where rich would make a picture of each.
+    with SweepView(Console(highlight=False, force_jupyter=False)) as opened:
         yield opened
 
 
@@ -211,7 +212,7 @@ def explanation_lines(found: Requested, run_id: str) -> list[str]:
     return [clean(line).rstrip() for line in lines]
 
 
-def follow(sweep: SweepRun, view: SweepView, *, take_over: bool = False) -> SweepState:
+def follow(sweep: SweepHandle, view: SweepView, *, take_over: bool = False) -> SweepState:
     """Follow a sweep to its end and say how it ended.
 
     Args:
@@ -315,7 +316,7 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
 
 
-def _time_left(state: SweepState, total: object) -> float | None:
+def time_left(state: SweepState, total: object) -> float | None:
     """Estimate the seconds until the last iteration ends, from the pace of those that ended."""
     if not isinstance(total, int) or not state.finished or state.started_ms is None:
         return None

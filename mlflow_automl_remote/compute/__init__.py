@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlflow_automl_remote.compute.attaching import attaching
 from mlflow_automl_remote.compute.credentials import Credentials
 from mlflow_automl_remote.compute.doctor import Check, Verdict, examine
 from mlflow_automl_remote.compute.housekeeping import Cleaned, Inventory, StoredSweep
@@ -34,6 +35,7 @@ __all__ = [
     "StoredSweep",
     "TargetSpec",
     "Verdict",
+    "attaching",
     "connect",
     "examine",
     "parse_target",

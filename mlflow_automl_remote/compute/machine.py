@@ -80,3 +80,11 @@ class Machine:
         """Whether a program of the client's machine runs there, as far as its platform says."""
         ours = (platform.system(), platform.machine(), platform.libc_ver()[0])
         return ours == (self.system, self.machine, self.libc.partition("-")[0])
+
+    def describe(self) -> str:
+        """Say in a line what it is."""
+        return (
+            f"{self.system} {self.machine}, {self.n_cores} cores, "
+            f"{self.memory_bytes / 2**30:.1f} GiB of memory, "
+            f"Python {'.'.join(map(str, self.python))}"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
@@ -42,22 +43,44 @@ class RunDeleted(StoreRefused):
     """A person has deleted the run in MLflow; it is neither written to nor created again."""
 
 
+class _Quiet:
+    """How many threads are quiet, and what the first of them has to be set back by the last."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.n_inside = 0
+        self.before: dict[str, str | None] = {}
+
+
+_quiet: Final = _Quiet()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Set MLflow up so that no call prints, repeats itself or hangs; then set it back."""
     wanted = dict(_ENVIRONMENT)
     if "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ:
         wanted["MLFLOW_HTTP_REQUEST_TIMEOUT"] = _DEFAULT_TIMEOUT_S
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+    with _quiet.lock:
+        if _quiet.n_inside == 0:
+            _quiet.before = {name: os.environ.get(name) for name in wanted}
+            os.environ.update(wanted)
+        _quiet.n_inside += 1
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        with _quiet.lock:
+            _quiet.n_inside -= 1
+            if _quiet.n_inside == 0:
+                _set_back(_quiet.before)
+
+
+def _set_back(before: Mapping[str, str | None]) -> None:
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @contextmanager

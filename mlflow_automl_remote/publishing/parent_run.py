@@ -34,7 +34,7 @@ class ParentRun:
 def import_store() -> None:
     """Import what MLflow needs to reach the tracking store, without reaching it.
 
-    MLflow imports its database layer at the first call only, which takes longer than the rest of it.
+    MLflow imports its database layer at the first call only, which takes longer than the rest.
     """
     if mlflow.get_tracking_uri().partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
         importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
@@ -112,6 +112,21 @@ def find_parent(run_id: str) -> ParentRun:
             workspace=tags.get(facts.WORKSPACE, ""),
         ),
     )
+
+
+def sweeps_of(experiment_name: str) -> list[str]:
+    """Give the parent runs of the sweeps in an experiment, the latest first."""
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(experiment_name)
+    if experiment is None:
+        return []
+    runs = client.search_runs(
+        [experiment.experiment_id],
+        f"tags.`{facts.TARGET_CONFIG}` LIKE '%'",
+        max_results=1_000,
+        order_by=["attributes.start_time DESC"],
+    )
+    return [run.info.run_id for run in runs]
 
 
 def where_to_look(run_id: str) -> str:

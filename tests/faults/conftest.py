@@ -26,7 +26,7 @@ from mlflow_automl_remote.compute import control as compute_control
 from mlflow_automl_remote.following import Listener
 from mlflow_automl_remote.journal.replay import SweepState
 from mlflow_automl_remote.publishing import ParentFacts
-from mlflow_automl_remote.sweep_run import SweepRun
+from mlflow_automl_remote.sweep_run import SweepHandle
 
 WINE = """
 from sklearn.datasets import load_wine
@@ -82,7 +82,7 @@ class Follow:
         states: What it has seen.
     """
 
-    run: SweepRun
+    run: SweepHandle
     take_over: bool = False
     notices: list[str] = field(default_factory=list)
     states: list[SweepState] = field(default_factory=list)
@@ -138,14 +138,14 @@ class Playing:
         pace.with_name("pace.new").replace(pace)
 
     @property
-    def run(self) -> SweepRun:
+    def run(self) -> SweepHandle:
         facts = ParentFacts(
             sweep_id=self.job.workspace.sweep_id,
             target=self.spec.label,
             target_config=self.spec.as_json(),
             workspace=str(self.job.workspace.path),
         )
-        return SweepRun(self.run_id, facts, self.spec)
+        return SweepHandle(self.run_id, facts, self.spec)
 
     def follow(self, **options: Any) -> Follow:
         return Follow(self.run, **options).start()

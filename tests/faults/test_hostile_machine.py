@@ -21,9 +21,9 @@ import mlflow
 from mlflow_automl_remote.compute import TargetSpec
 from mlflow_automl_remote.errors import AutoMLRemoteError
 from mlflow_automl_remote.publishing import ParentFacts
-from mlflow_automl_remote.sweep_run import SweepRun
+from mlflow_automl_remote.sweep_run import SweepHandle
 facts = ParentFacts(sweep_id="hostile", target="vm", target_config="{}", workspace="")
-run = SweepRun("0" * 32, facts, TargetSpec.from_json(sys.argv[1]))
+run = SweepHandle("0" * 32, facts, TargetSpec.from_json(sys.argv[1]))
 try:
     run.state()
     print("accepted")

@@ -19,7 +19,7 @@ import os, signal, sys
 import mlflow
 from mlflow_automl_remote.compute import TargetSpec, job
 from mlflow_automl_remote.publishing import ParentFacts
-from mlflow_automl_remote.sweep_run import SweepRun
+from mlflow_automl_remote.sweep_run import SweepHandle
 _, point, run_id, sweep_id, target = sys.argv
 
 def die():
@@ -43,7 +43,7 @@ elif point == "while publishing":
 else:
     job.fetch_files = lambda *args: fetch(*args[:4], lambda n_bytes: die())
 facts = ParentFacts(sweep_id=sweep_id, target="vm", target_config=target, workspace="")
-SweepRun(run_id, facts, TargetSpec.from_json(target)).follow()
+SweepHandle(run_id, facts, TargetSpec.from_json(target)).follow()
 """
 SUBMITTER = """
 import os, signal, sys

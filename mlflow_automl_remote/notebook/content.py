@@ -1,0 +1,96 @@
+"""What the widget is told of a sweep: plain values, as JSON carries them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+from typing import Any, Final
+
+from mlflow_automl_remote import terminal
+from mlflow_automl_remote.config.catalogue import LOWER_IS_BETTER
+from mlflow_automl_remote.journal.replay import Iteration, SweepState
+from mlflow_automl_remote.notebook.snapshot import headline
+
+MAX_TEXT: Final = 300
+MAX_PARAMS: Final = 100
+MAX_LOG: Final = 4_000
+
+Row = list[Any]
+"""Number, pipeline, model, state, seconds, score, best, reason, values of `metric_names`."""
+
+
+def metric_names(state: SweepState) -> list[str]:
+    """Give the metrics of a sweep, the primary one first."""
+    primary = state.started.primary_metric if state.started else ""
+    names = {name for one in state.iterations.values() for name in one.metrics}
+    return [name for name in (primary,) if name in names] + sorted(names - {primary})
+
+
+def head(state: SweepState, metrics: Collection[str], url: str) -> dict[str, Any]:
+    """Say where a sweep stands."""
+    total = state.started.settings.get("iterations") if state.started else None
+    left_s = terminal.time_left(state, total)
+    is_over = state.status.is_finished
+    text = headline(state)
+    if not is_over and left_s is not None:
+        text += f" - about {terminal.duration(left_s)} left"
+    return {
+        "text": text[: 2 * MAX_TEXT],
+        "total": total if isinstance(total, int) else 0,
+        "finished": len(state.finished),
+        "running": not is_over,
+        "best": state.best_iteration,
+        "metric": state.started.primary_metric if state.started else "",
+        "metrics": list(metrics),
+        "lower": [name for name in metrics if name in LOWER_IS_BETTER],
+        "url": url,
+    }
+
+
+def row(one: Iteration, metrics: Iterable[str]) -> Row:
+    """Write an iteration down as a row of the widget's table."""
+    return [
+        one.number,
+        _text(one.pipeline),
+        _text(one.model),
+        one.state.value,
+        one.duration_s,
+        _number(one.score),
+        _number(one.best),
+        _text(one.reason),
+        [_number(one.metrics.get(name)) for name in metrics] if one.metrics else None,
+    ]
+
+
+def importance(state: SweepState) -> list[list[Any]]:
+    """Give what matters most to the best model: column, share of all importance, effect."""
+    found = state.explanation.findings if state.explanation is not None else ()
+    return [[_text(one.feature), one.share, _text(one.effect)] for one in found]
+
+
+def details(one: Iteration) -> dict[str, Any]:
+    """Give what a row does not show: hyper-parameters and the scores of the folds."""
+    params = sorted({**one.params, **one.hyperparameters}.items())
+    return {
+        "type": "detail",
+        "iteration": one.number,
+        "params": [[_text(name), _text(str(value))] for name, value in params[:MAX_PARAMS]],
+        "folds": [
+            [_text(name), *("" if value is None else f"{value:.5f}" for value in values)]
+            for name, values in sorted(one.fold_metrics.items())
+        ],
+    }
+
+
+def tail(log: str) -> str:
+    """Give the end of a log, from the begin of a line."""
+    end = terminal.clean(log)[-MAX_LOG:]
+    return end if len(log) <= MAX_LOG else end.partition("\n")[2]
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _text(text: str) -> str:
+    return terminal.clean(text)[:MAX_TEXT]
