@@ -106,7 +106,7 @@ class Recorder:
         if outcome.state is not IterationState.COMPLETED:
             shutil.rmtree(outcome.output_dir / "model", ignore_errors=True)  # half-written
         name = folder_of(outcome.proposal.number)
-        hidden = () if self._keeps_model(outcome) else ("model",)
+        hidden = ("folds",) if self._keeps_model(outcome) else ("folds", "model")
         files = self.keep(outcome.output_dir, name, hidden=hidden)
         has_model = any(file.path == f"{name}/model/MLmodel" for file in files)
         self._record_features(outcome)

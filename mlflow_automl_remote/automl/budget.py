@@ -8,6 +8,8 @@ from typing import Final
 
 ENSEMBLE_SHARE: Final = 0.1
 """Of the whole time, kept for the ensembles."""
+MOST_OF_TIME: Final = 0.25
+"""The same where it is known how long they will take, at most."""
 MOST_FOR_ENSEMBLES_S: Final = 60.0
 SHORTEST_S: Final = 0.5
 """An iteration is not begun with less time than this left."""
@@ -46,6 +48,7 @@ class Budget:
     ) -> None:
         self._clock = clock
         self._iteration_s = iteration_s
+        self._total_s = total_s
         self._share_s = None if total_s is None or not is_shared else total_s * MOST_FOR_ONE
         self._end = None if total_s is None else clock() + total_s - spent_s
         kept_s = 0.0 if total_s is None else min(ENSEMBLE_SHARE * total_s, MOST_FOR_ENSEMBLES_S)
@@ -55,6 +58,19 @@ class Budget:
         """Whether there is time for one more iteration."""
         end = self._end if ensemble else self._search_end
         return end is None or end - self._clock() >= SHORTEST_S
+
+    def keep_s(self, seconds: float) -> None:
+        """Keep so many seconds for the ensembles, now that it is known what they need."""
+        if self._end is not None and self._total_s is not None:
+            self._search_end = self._end - min(seconds, MOST_OF_TIME * self._total_s)
+
+    def overdue_s(self) -> float:
+        """Give the seconds since the time was up; negative before."""
+        return float("-inf") if self._end is None else self._clock() - self._end
+
+    def left_s(self) -> float:
+        """Give the seconds that are left for the search; infinite without a limit."""
+        return float("inf") if self._search_end is None else self._search_end - self._clock()
 
     def limit_s(self, *, ensemble: bool = False) -> tuple[float | None, str]:
         """Give the hard limit of an iteration that begins now.

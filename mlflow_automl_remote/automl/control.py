@@ -55,6 +55,16 @@ class Control:
             self._unfinished.discard(proposal.number)
             return proposal
 
+    def pause(self, ticket: Ticket) -> Proposal:
+        """Take an iteration out of those that run, which goes on later."""
+        with self._lock:
+            return self._running.pop(ticket)
+
+    def end(self, number: int) -> None:
+        """Take notice that an iteration that was paused has ended."""
+        with self._lock:
+            self._unfinished.discard(number)
+
     def cancel_all(self) -> tuple[Ticket, ...]:
         """Let no more iterations begin, and give those to be killed."""
         with self._lock:

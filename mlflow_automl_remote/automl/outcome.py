@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 from mlflow_automl_remote.automl.components.base import Scalar
+from mlflow_automl_remote.automl.executor import Finished
 from mlflow_automl_remote.automl.featurization import FeatureSummary
+from mlflow_automl_remote.automl.iteration import IterationResult
+from mlflow_automl_remote.automl.metrics import standard_error
 from mlflow_automl_remote.automl.plan import SearchPlan
 from mlflow_automl_remote.automl.proposals import PastIteration, Proposal
 from mlflow_automl_remote.config import AutoMLConfig
@@ -37,6 +40,8 @@ class Outcome:
         features: What that made of each column.
         started_at_ms: Milliseconds since 1970.
         ended_at_ms: Milliseconds since 1970.
+        is_partial: Whether only some folds scored it, or it is too slow: it is no candidate for
+            the best, and its metrics lack the primary one.
         output_dir: Holds `iteration.log` and, if COMPLETED, `oof.npy` and perhaps `model`.
     """
 
@@ -55,7 +60,54 @@ class Outcome:
     features: tuple[FeatureSummary, ...] = ()
     started_at_ms: int
     ended_at_ms: int
+    is_partial: bool = False
     output_dir: Path
+
+
+def outcome_of(  # noqa: PLR0913 - all of it is in the outcome
+    proposal: Proposal,
+    finished: Finished,
+    result: IterationResult | None,
+    *,
+    reason: str,
+    primary_metric: str,
+    began_at_ms: int,
+    is_partial: bool = False,
+) -> Outcome:
+    """Say how an iteration ended.
+
+    Args:
+        proposal: What it was.
+        finished: How its last process ended.
+        result: What that gave back, if it did.
+        reason: One line for a person.
+        primary_metric: Left out of the metrics of one that is partial.
+        began_at_ms: When its first process began.
+        is_partial: Whether only some folds scored it.
+    """
+    metrics = dict(result.metrics) if result else {}
+    if is_partial:
+        metrics.pop(primary_metric, None)
+    scores = result.fold_metrics[primary_metric] if result else []
+    return Outcome(
+        proposal=proposal,
+        state=finished.state,
+        reason=reason,
+        traceback_text=finished.traceback_text,
+        metrics=metrics,
+        fold_metrics=result.fold_metrics if result else {},
+        hyperparameters=result.hyperparameters if result else {},
+        fit_s=result.fit_s if result else 0.0,
+        predict_s=result.predict_s if result else 0.0,
+        standard_error=standard_error(scores),
+        test_metrics=result.test_metrics if result else {},
+        featurization=result.featurization if result else "",
+        features=result.features if result else (),
+        started_at_ms=began_at_ms,
+        ended_at_ms=finished.ended_at_ms,
+        is_partial=is_partial,
+        output_dir=finished.ticket.output_dir,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +182,6 @@ def scores_of(
     ] + [
         (each.proposal, each.metrics[config.primary_metric])
         for each in outcomes
-        if each.state is IterationState.COMPLETED
+        if each.state is IterationState.COMPLETED and not each.is_partial
     ]
     return sorted(scored, key=lambda one: (-sign * one[1], one[0].number))

@@ -23,6 +23,7 @@ from mlflow_automl_remote.automl.components.svm import CALIBRATION_FOLDS
 from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.ensemble.blends import MAX_CLASSES_TO_STACK
 from mlflow_automl_remote.automl.proposals import PastIteration, Proposals
+from mlflow_automl_remote.automl.racing.portfolio import racers
 from mlflow_automl_remote.automl.sampler import Sampler
 from mlflow_automl_remote.automl.splits import Splits
 from mlflow_automl_remote.config import AutoMLConfig
@@ -33,6 +34,8 @@ DEFAULT_LIMIT_S: Final = 300.0
 """Predicted seconds of an iteration above which a model is left out, without time limits."""
 SHARE_OF_EXPERIMENT: Final = 0.25
 """Of the time of the whole sweep, what one iteration may be predicted to take."""
+SHARE_OF_RACE: Final = 0.15
+"""The same of the fit of one fold in a race, where each has a slice of the time."""
 BYTES_PER_CELL: Final = 25.0
 """Memory of an iteration for each number of the data: 1.2 GB over 1 million mixed rows by 50."""
 BYTES_OF_ITERATION: Final = 60e6
@@ -144,6 +147,9 @@ def propose(config: AutoMLConfig, plan: SearchPlan, history: Sequence[PastIterat
         scalers=plan.scalers,
     )
     # Against the clock no two sweeps are alike anyway, and every score is worth having at once.
+    first = None
+    if config.races:
+        first = racers(config.task, plan.models, plan.scalers, plan.n_learn_rows)
     lag = None if config.experiment_timeout_s is not None else max(LAG, plan.n_places)
     return Proposals(
         config.task,
@@ -153,6 +159,8 @@ def propose(config: AutoMLConfig, plan: SearchPlan, history: Sequence[PastIterat
         history=[past for past in history if not past.proposal.is_ensemble],
         scalers=plan.scalers,
         lag=lag,
+        first=first,
+        seed=config.seed,
     )
 
 
@@ -214,14 +222,19 @@ def _too_slow(
     if config.iteration_timeout_s is not None:
         limits_s = [config.iteration_timeout_s]
     if config.experiment_timeout_s is not None:
-        limits_s.append(config.experiment_timeout_s * SHARE_OF_EXPERIMENT)
+        share = SHARE_OF_RACE if config.races else SHARE_OF_EXPERIMENT
+        limits_s.append(config.experiment_timeout_s * share)
     limit_s = min(limits_s)
     reasons = {}
+    n_fits = 1 if config.races else splits.n_folds + 1
     for name in config.searched_models:
-        seconds = MODELS[dataset.task][name].seconds(context) * (splits.n_folds + 1)
+        component = MODELS[dataset.task][name]
+        seconds = component.seconds(context) * n_fits
+        if config.races and component.fit_until is not None:
+            continue  # it takes no longer than it may
         if seconds > limit_s:
             reasons[name] = (
-                f"predicted to need {seconds:.0f} s for {splits.n_folds + 1} fits of "
+                f"predicted to need {seconds:.0f} s for {n_fits} fits of "
                 f"{context.n_rows} rows, more than {limit_s:.0f} s; set auto_blacklist to false "
                 "or name it in allowed_models"
             )

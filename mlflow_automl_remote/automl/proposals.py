@@ -12,12 +12,13 @@ import numpy as np
 from mlflow_automl_remote.automl.components.base import ALL_SCALERS, Scalar
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
 from mlflow_automl_remote.automl.portfolio import portfolio
-from mlflow_automl_remote.automl.sampler import Sampler
+from mlflow_automl_remote.automl.sampler import Sampler, neighbour
 from mlflow_automl_remote.config import Task
 from mlflow_automl_remote.states import IterationState
 
-Proposer = Literal["portfolio", "optuna", "ensemble"]
+Proposer = Literal["portfolio", "optuna", "neighbour", "ensemble"]
 
+_NEIGHBOURS: Final = 7  # so that they have a stream of random numbers of their own
 _SAYS_NOTHING: Final = frozenset((IterationState.CANCELLED, IterationState.RUNNING))
 """States that tell nothing about how good a pipeline is."""
 
@@ -90,6 +91,8 @@ class Proposals:
         lag: The sampler, asked for iteration n, knows how those up to n - lag ended, and nothing
             of the others. So proposals depend on the numbers of iterations and not on which of
             them happened to end first. None: it knows all that have ended.
+        first: The first pipelines; None for the portfolio.
+        seed: Of neighbours.
     """
 
     def __init__(  # noqa: PLR0913 - all of it is needed once, and named at the call
@@ -102,6 +105,8 @@ class Proposals:
         history: Sequence[PastIteration] = (),
         scalers: Collection[str] = ALL_SCALERS,
         lag: int | None = None,
+        first: Sequence[PipelineSpec] | None = None,
+        seed: int = 0,
     ) -> None:
         self._sampler = sampler
         self._lag = lag
@@ -114,25 +119,35 @@ class Proposals:
         )
         used = {past.proposal.number for past in history}
         self._numbers = deque(number for number in range(n_iterations) if number not in used)
-        self._portfolio = deque(
-            spec for spec in portfolio(task, models, scalers) if spec.identity not in self._taken
-        )
+        first = portfolio(task, models, scalers) if first is None else first
+        self._portfolio = deque(spec for spec in first if spec.identity not in self._taken)
+        self._task: Task = task
+        self._rng = np.random.default_rng([seed, _NEIGHBOURS])
         self._untold: dict[int, PastIteration] = {}
         self._told = 0
         for past in history:
             self.learn(past.proposal, past.state, past.score)
 
-    def next(self) -> Proposal | None:
-        """Give the next proposal; None when all are given, or while one has to wait to be made."""
+    def next(self, near: PipelineSpec | None = None) -> Proposal | None:
+        """Give the next proposal; None when all are given, or while one has to wait to be made.
+
+        Args:
+            near: After the first pipelines, give one like this instead of asking the sampler.
+        """
         if self._again:
             return self._again.popleft()
         if not self._numbers:
             return None
         number = self._numbers[0]
-        by: Proposer = "portfolio" if self._portfolio else "optuna"
+        by: Proposer = "portfolio" if self._portfolio else "neighbour" if near else "optuna"
         if by == "optuna" and not self._tell(number):
             return None
-        spec = self._portfolio.popleft() if self._portfolio else self._sampler.ask(self._taken)
+        if self._portfolio:
+            spec = self._portfolio.popleft()
+        elif near is not None:
+            spec = neighbour(near, self._task, self._rng)
+        else:
+            spec = self._sampler.ask(self._taken)
         self._taken.add(spec.identity)
         self._numbers.popleft()
         return Proposal(

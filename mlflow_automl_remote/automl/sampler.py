@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
@@ -18,6 +19,10 @@ from mlflow_automl_remote.automl.pipelines import PipelineSpec, components_of, j
 from mlflow_automl_remote.config import Task
 
 _MODEL: Final = "model"
+_STEP: Final = 0.15
+"""Of the width of a range: the deviation of a neighbour from the pipeline it is near to."""
+_STAYS: Final = 0.8
+"""How likely a choice of a neighbour is that of the pipeline it is near to."""
 _MAX_REPEATS: Final = 8  # of drawing a pipeline that was drawn before
 
 
@@ -118,6 +123,52 @@ class _Prefixed:
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         return self._trial.suggest_categorical(f"{self._prefix}.{name}", choices)
+
+
+class _Near:
+    """A trial whose draws are near to given values; what is not given is drawn anywhere."""
+
+    def __init__(self, values: Params, rng: np.random.Generator) -> None:
+        self._values = values
+        self._rng = rng
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        if log:
+            return float(np.exp(self._draw(name, np.log(low), np.log(high), np.log)))
+        return self._draw(name, low, high, float)
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        drawn = self.suggest_float(name, low - 0.49 * (low > 0), high + 0.49, log=log)
+        return int(np.clip(round(drawn), low, high))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        if name in self._values and self._rng.random() < _STAYS:
+            return self._values[name]
+        return choices[int(self._rng.integers(len(choices)))]
+
+    def _draw(self, name: str, low: float, high: float, scale: Callable[[Any], Any]) -> float:
+        if name not in self._values:
+            return float(self._rng.uniform(low, high))
+        value = float(scale(self._values[name]))
+        low, high = min(low, value), max(high, value)  # a portfolio may go beyond the space
+        step = self._rng.normal(0.0, _STEP * (high - low))
+        return float(np.clip(value + step, low, high))
+
+
+def neighbour(spec: PipelineSpec, task: Task, rng: np.random.Generator) -> PipelineSpec:
+    """Give a pipeline of the same model whose hyper-parameters differ a little.
+
+    Parameters that the pipeline leaves to the library are left to it.
+    """
+    scaler, model = components_of(spec, task)
+    own = spec.of_step("model")
+    drawn = model.suggest(_Near(own, rng))
+    params = {**own, **{name: value for name, value in drawn.items() if name in own}}
+    return PipelineSpec(
+        scaler=scaler.name,
+        model=model.name,
+        params=join_params(spec.of_step("scaler"), params),
+    )
 
 
 def suggest_pipeline(

@@ -23,6 +23,11 @@ MANY_ROWS: Final = 20_000
 FOLDS_OF_FEW_ROWS: Final = 10
 FOLDS: Final = 3
 HOLD_OUT_OF_MANY_ROWS: Final = 0.1
+FEW_ROWS_TO_RACE: Final = 3_000
+MOST_ROWS_TO_RACE: Final = 500_000
+FOLDS_OF_FEW_TO_RACE: Final = 8
+FOLDS_TO_RACE: Final = 5
+"""Folds of a race cost only those that are worth it, and their models are kept."""
 SUBSAMPLE_ROWS: Final = 50_000
 _TEST, _SUBSAMPLE, _SPLIT = range(3)  # so that each draw has a stream of its own
 
@@ -156,9 +161,11 @@ def _by_size(dataset: Dataset, config: AutoMLConfig, pool: Indices) -> tuple[int
     n_folds, share = config.n_cross_validations, config.validation_size
     if n_folds is not None or share is not None:
         return n_folds or 1, share
-    if len(pool) > MANY_ROWS:
+    if len(pool) > (MOST_ROWS_TO_RACE if config.races else MANY_ROWS):
         return 1, HOLD_OUT_OF_MANY_ROWS
     wanted = FOLDS_OF_FEW_ROWS if len(pool) < FEW_ROWS else FOLDS
+    if config.races:
+        wanted = FOLDS_OF_FEW_TO_RACE if len(pool) <= FEW_ROWS_TO_RACE else FOLDS_TO_RACE
     if dataset.task == "classification":
         rarest = int(np.unique(dataset.y[pool], return_counts=True)[1].min())
         wanted = max(2, min(wanted, rarest))

@@ -3,44 +3,46 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from mlflow_automl_remote.automl import data, sample
 from mlflow_automl_remote.automl.budget import Budget
 from mlflow_automl_remote.automl.control import Control, Whereabouts
-from mlflow_automl_remote.automl.ensemble.run import EnsembleOrder, Member, run_ensemble
 from mlflow_automl_remote.automl.executor import Executor, Finished, Ticket, available_cores
 from mlflow_automl_remote.automl.iteration import (
-    IterationOrder,
     IterationResult,
     LoadModel,
     SaveCharts,
     SaveModel,
-    run_iteration,
 )
 from mlflow_automl_remote.automl.machine import free_bytes
-from mlflow_automl_remote.automl.metrics import standard_error
+from mlflow_automl_remote.automl.orders import Orders
 from mlflow_automl_remote.automl.outcome import (
     Outcome,
     Silent,
     SweepCallback,
     SweepResult,
+    outcome_of,
     scores_of,
 )
-from mlflow_automl_remote.automl.plan import make_plan, propose
+from mlflow_automl_remote.automl.plan import SearchPlan, make_plan, propose
 from mlflow_automl_remote.automl.proposals import PastIteration, Proposal, iteration_seed
+from mlflow_automl_remote.automl.racing.driver import Driver, too_slow
+from mlflow_automl_remote.automl.racing.fold import FoldsResult
+from mlflow_automl_remote.automl.racing.schedule import Step
 from mlflow_automl_remote.automl.splits import make_splits
 from mlflow_automl_remote.automl.stopping import Stopping
 from mlflow_automl_remote.config import AutoMLConfig
-from mlflow_automl_remote.config.settings import DEFAULT_ENSEMBLE_ITERATIONS
 from mlflow_automl_remote.states import IterationState
 
 __all__ = ["Outcome", "Sweep", "SweepCallback", "SweepResult", "iteration_seed"]
 
+MOST_OVERDUE_S: Final = 0.5
+"""So long after its time a sweep still saves the models of iterations that lost the race."""
 SAMPLE_NAME: Final = "sample"
 
 _LOG = logging.getLogger(__name__)
@@ -84,34 +86,38 @@ class Sweep:
         spent_s: float = 0.0,
     ) -> None:
         self._config = config
-        self._data_dir = data_dir
-        self._output_root = output_root
         self._executor = executor
         self._callback = callback or Silent()
-        self._save_model = save_model
-        self._load_model = load_model
-        self._save_charts = save_charts
         self._history = tuple(history)
-        self._find_output = find_output or (lambda number: output_root / str(number))
         begun = time.monotonic()
         dataset = data.open_dataset(data_dir)
         splits = make_splits(dataset, config)
-        self._order_config = config
+        order_config = config
         if splits.is_sample:
-            self._data_dir = output_root / SAMPLE_NAME
-            self._order_config = sample.with_range(config, dataset)
-            sample.keep(dataset, splits, self._data_dir)
+            data_dir = output_root / SAMPLE_NAME
+            order_config = sample.with_range(config, dataset)
+            sample.keep(dataset, splits, data_dir)
         self.plan = make_plan(
             config, dataset, splits, n_cores=available_cores(), memory_bytes=free_bytes()
         )
-        for name, reason in self.plan.left_out.items():
-            _LOG.info("%s is left out: %s.", name, reason)
-        for note in self.plan.notes:
-            _LOG.warning("%s", note)
+        _log_plan(self.plan)
+        self._orders = Orders(
+            config=order_config,
+            data_dir=data_dir,
+            output_root=output_root,
+            find_output=find_output or (lambda number: output_root / str(number)),
+            n_threads=self.plan.n_threads,
+            device=self.plan.device,
+            save_model=save_model,
+            load_model=load_model,
+            save_charts=save_charts,
+        )
         self._proposals = propose(config, self.plan, self._history)
         self._control = Control(config.iterations, self._history)
         self._stopping = Stopping(config)
         self._if_killed: dict[Ticket, str] = {}
+        self._steps: dict[Ticket, Step] = {}
+        self._began_at_ms: dict[int, int] = {}
         self._outcomes: list[Outcome] = []
         for past in self._history:
             if past.state.is_finished and not past.proposal.is_ensemble:
@@ -123,6 +129,13 @@ class Sweep:
             n_ensembles=len(self.plan.ensembles),
             is_shared=config.auto_blacklist and config.allowed_models is None,
         )
+        self._n_scored = sum(len(rows) for _, rows in splits.folds)
+        self._driver: Driver | None = None
+        if config.races:
+            how = self._orders.of_race(self.plan.n_places)
+            self._driver = Driver(how, dataset, splits, total_s=self._budget.left_s())
+
+    _search_is_over = False
 
     def run(self) -> SweepResult:
         """Run all iterations; a failing one is an outcome, never an exception."""
@@ -130,7 +143,9 @@ class Sweep:
         try:
             while self._fill_places() or self._control.running():
                 self._take_in()
+            self._search_is_over = True
             self._run_ensembles()
+            self._finish_all()
         finally:
             self._stop_running()  # after an exception of the callback; else none is left
         scores = scores_of(self._config, self._outcomes, self._history)
@@ -159,20 +174,32 @@ class Sweep:
         return where
 
     def _fill_places(self) -> bool:
-        """Begin iterations while there is a free place; False when none was begun or skipped."""
+        """Begin steps while there is a free place; False when none was begun or skipped."""
         begun = False
         while len(self._control.running()) < self.plan.n_places and self._may_begin():
-            proposal = self._proposals.next()
-            if proposal is None:
+            step = self._next_step()
+            if step is None:
                 break
             begun = True
-            self._begin(proposal)
+            self._begin(step)
         return begun
+
+    def _next_step(self) -> Step | None:
+        if self._driver is not None:
+            driver = self._driver
+            if self.plan.ensembles:
+                self._budget.keep_s(driver.closing_s())
+            return driver.race.next(
+                self._budget.left_s(), lambda: self._proposals.next(driver.near())
+            )
+        proposal = self._proposals.next()
+        return None if proposal is None else Step(proposal=proposal)
 
     def _may_begin(self) -> bool:
         """Whether the search goes on; once an ensemble has begun it is over for good."""
         return not (
-            self._control.cancelled
+            self._search_is_over
+            or self._control.cancelled
             or self._stopping.reason()
             or not self._budget.allows()
             or any(past.proposal.is_ensemble for past in self._history)
@@ -183,17 +210,34 @@ class Sweep:
         for proposal in self._ensembles():
             if self._control.cancelled or not self._budget.allows(ensemble=True):
                 break
-            self._begin(proposal)
+            self._begin(Step(proposal=proposal))
         while self._control.running():
             self._take_in()
 
+    def _finish_all(self) -> None:
+        """Make what is left in the race what it is to be; seconds, whatever the time."""
+        if self._driver is None:
+            return
+        while True:
+            step = None
+            if len(self._control.running()) < self.plan.n_places and not self._control.cancelled:
+                step = self._driver.race.finish()
+            if step is not None and self._budget.overdue_s() > MOST_OVERDUE_S:
+                self._close(step.proposal)
+            elif step is not None:
+                self._begin(step)
+            elif self._control.running():
+                self._take_in()
+            else:
+                return
+
     def _ensembles(self) -> list[Proposal]:
         """Propose the ensembles that have not ended yet; none without two pipelines."""
-        if self._stopping.exit_reason or len(self._members()) < 2:
+        if self._stopping.exit_reason or len(self._orders.members(self._best(), self._driver)) < 2:
             return []
         past = {each.proposal.model: each for each in self._history if each.proposal.is_ensemble}
         used = {each.proposal.number for each in self._outcomes}
-        used |= {each.proposal.number for each in self._history}
+        used |= {each.proposal.number for each in self._history} | set(self._began_at_ms)
         free = iter(number for number in range(self._config.iterations) if number not in used)
         return [
             past[kind].proposal
@@ -205,78 +249,57 @@ class Sweep:
             if kind not in past or not past[kind].state.is_finished
         ]
 
-    def _members(self) -> tuple[Member, ...]:
-        """Give the best iterations that an ensemble may use, the best first."""
-        scores = scores_of(self._config, self._outcomes, self._history)
-        n_members = self._config.ensemble_iterations or DEFAULT_ENSEMBLE_ITERATIONS
-        return tuple(
-            Member(
-                number=proposal.number,
-                label=proposal.label,
-                folder=self._find_output(proposal.number),
-            )
-            for proposal, _ in scores
-            if not proposal.is_ensemble
-        )[:n_members]
+    def _best(self) -> list[Proposal]:
+        """Give the iterations that have a score, the best first."""
+        return [one for one, _ in scores_of(self._config, self._outcomes, self._history)]
 
-    def _begin(self, proposal: Proposal) -> None:
-        self._callback.on_iteration_start(proposal)
-        if not self._control.start(proposal, self._submit):
-            outcome = self._never_ran(proposal)
+    def _close(self, proposal: Proposal) -> None:
+        """End an iteration that there is no time left to write the model of."""
+        outcome = self._never_ran(proposal, "The time of the sweep was up before it was saved.")
+        self._control.end(proposal.number)
+        self._learn(outcome)
+        self._callback.on_iteration_end(outcome)
+
+    def _begin(self, step: Step) -> None:
+        number = step.proposal.number
+        if number not in self._began_at_ms:
+            self._began_at_ms[number] = time.time_ns() // 1_000_000
+            self._callback.on_iteration_start(step.proposal)
+        if not self._control.start(step.proposal, partial(self._submit, step)):
+            outcome = self._never_ran(step.proposal)
             self._learn(outcome)
             self._callback.on_iteration_end(outcome)
 
-    def _submit(self, proposal: Proposal) -> Ticket:
-        output_dir = self._fresh_folder(proposal)
+    def _submit(self, step: Step, proposal: Proposal) -> Ticket:
+        output_dir = self._orders.folder_for(step)
         timeout_s, if_killed = self._budget.limit_s(ensemble=proposal.is_ensemble)
-        function = run_ensemble if proposal.is_ensemble else run_iteration
+        if proposal.is_ensemble:
+            job = self._orders.ensemble(proposal, output_dir, self._best(), self._driver)
+        elif self._driver is None:
+            job = self._orders.whole(proposal, output_dir)
+        else:
+            job = self._orders.step(step, output_dir, self._driver, self._budget)
+            timeout_s = None
+        function, order, own_s = job
         ticket = self._executor.submit(
             function,
-            self._order(proposal, output_dir),
+            order,
             output_dir=output_dir,
-            timeout_s=timeout_s,
+            timeout_s=timeout_s if own_s is None else own_s,
             # Matrices of an ensemble are small: threads would only wait for one another.
             n_threads=1 if proposal.is_ensemble else self.plan.n_threads,
             memory_mb=self._config.mem_in_mb,
         )
         self._if_killed[ticket] = if_killed
+        self._steps[ticket] = step
         return ticket
 
-    def _order(self, proposal: Proposal, output_dir: Path) -> IterationOrder | EnsembleOrder:
-        seed = iteration_seed(self._config.seed, proposal.number)
-        if proposal.is_ensemble:
-            return EnsembleOrder(
-                kind=proposal.model,
-                members=self._members(),
-                config=self._order_config,
-                data_dir=self._data_dir,
-                output_dir=output_dir,
-                seed=seed,
-                save_model=self._save_model,
-                load_model=self._load_model,
-                save_charts=self._save_charts,
-            )
-        return IterationOrder(
-            spec=proposal.spec,
-            config=self._order_config,
-            data_dir=self._data_dir,
-            output_dir=output_dir,
-            seed=seed,
-            n_jobs=self.plan.n_threads,
-            device=self.plan.device,
-            save_model=self._save_model,
-            save_charts=self._save_charts,
-        )
-
-    def _fresh_folder(self, proposal: Proposal) -> Path:
-        """Make the iteration's folder; one that was left half-written goes."""
-        folder = self._output_root / str(proposal.number)
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-        return folder
-
-    def _outcome(self, finished: Finished) -> Outcome:
+    def _outcome(self, finished: Finished) -> Outcome | None:
+        """Say how an iteration ended; None if it has only come further."""
+        step = self._steps[finished.ticket]
+        if step.kind == "folds" and self._goes_on(step, finished):
+            self._control.pause(finished.ticket)
+            return None
         proposal = self._control.finish(finished.ticket)
         result = finished.value if isinstance(finished.value, IterationResult) else None
         reason = finished.reason
@@ -284,36 +307,55 @@ class Sweep:
             reason = self._if_killed.get(finished.ticket) or reason
         if finished.state is IterationState.CANCELLED and self._stopping.exit_reason:
             reason = f"Not needed any more. {self._stopping.exit_reason}"
-        return Outcome(
-            proposal=proposal,
-            state=finished.state,
-            reason=reason,
-            traceback_text=finished.traceback_text,
-            metrics=result.metrics if result else {},
-            fold_metrics=result.fold_metrics if result else {},
-            hyperparameters=result.hyperparameters if result else {},
-            fit_s=result.fit_s if result else 0.0,
-            predict_s=result.predict_s if result else 0.0,
-            standard_error=standard_error(
-                result.fold_metrics[self._config.primary_metric] if result else []
+        why_not_best = self._why_not_best(step, result)
+        return outcome_of(
+            proposal,
+            finished,
+            result,
+            reason=why_not_best or reason,
+            primary_metric=self._config.primary_metric,
+            began_at_ms=(
+                finished.started_at_ms
+                if step.kind == "whole"
+                else self._began_at_ms[proposal.number]
             ),
-            test_metrics=result.test_metrics if result else {},
-            featurization=result.featurization if result else "",
-            features=result.features if result else (),
-            started_at_ms=finished.started_at_ms,
-            ended_at_ms=finished.ended_at_ms,
-            output_dir=finished.ticket.output_dir,
+            is_partial=bool(why_not_best),
         )
 
-    def _never_ran(self, proposal: Proposal) -> Outcome:
+    def _why_not_best(self, step: Step, result: IterationResult | None) -> str:
+        """Say why an iteration that completed cannot be the best; empty if it can."""
+        if result is None or step.proposal.is_ensemble:
+            return ""
+        if self._driver is not None:
+            return self._driver.why_not_best(step.proposal.number)
+        limit_ms = self._config.max_predict_ms_per_row
+        row_ms = 1000 * result.predict_s / self._n_scored
+        if limit_ms is None or row_ms <= limit_ms:
+            return ""
+        return too_slow(row_ms, limit_ms)
+
+    def _goes_on(self, step: Step, finished: Finished) -> bool:
+        """Take in how some folds of an iteration ended; False if it has ended with them."""
+        assert self._driver is not None  # noqa: S101 - whose step it is
+        if not isinstance(finished.value, FoldsResult):
+            return self._driver.race.fell(step)
+        self._driver.took(step, finished.value, finished.ticket.output_dir)
+        if 0 in step.folds:
+            score = finished.value.scores[0]
+            self._proposals.learn(step.proposal, finished.state, score)
+        return True
+
+    def _never_ran(
+        self, proposal: Proposal, reason: str = "Cancelled on request before it began."
+    ) -> Outcome:
         now_ms = time.time_ns() // 1_000_000
         return Outcome(
             proposal=proposal,
             state=IterationState.CANCELLED,
-            reason="Cancelled on request before it began.",
+            reason=reason,
             started_at_ms=now_ms,
             ended_at_ms=now_ms,
-            output_dir=self._fresh_folder(proposal),
+            output_dir=self._orders.fresh_folder(proposal),
         )
 
     def _learn(self, outcome: Outcome) -> None:
@@ -321,7 +363,8 @@ class Sweep:
         self._outcomes.append(outcome)
         if not outcome.proposal.is_ensemble:
             score = outcome.metrics.get(self._config.primary_metric)
-            self._proposals.learn(outcome.proposal, outcome.state, score)
+            if self._driver is None or outcome.state is not IterationState.COMPLETED:
+                self._proposals.learn(outcome.proposal, outcome.state, score)
             self._stopping.see(outcome.proposal.number, outcome.proposal.label, score)
         if self._stopping.exit_reason:
             for ticket in self._control.running():
@@ -336,7 +379,8 @@ class Sweep:
 
     def _take_in(self) -> None:
         """Wait for the next ends; the free places are filled before the ends are recorded."""
-        outcomes = [self._outcome(finished) for finished in self._wait()]
+        ends = [self._outcome(finished) for finished in self._wait()]
+        outcomes = [outcome for outcome in ends if outcome is not None]
         for outcome in outcomes:
             self._learn(outcome)
         self._fill_places()
@@ -355,3 +399,10 @@ class Sweep:
         if not reason and not self._budget.allows() and not self._control.cancelled:
             reason = "The time of the sweep (experiment_timeout_minutes) was up."
         return reason
+
+
+def _log_plan(plan: SearchPlan) -> None:
+    for name, reason in plan.left_out.items():
+        _LOG.info("%s is left out: %s.", name, reason)
+    for note in plan.notes:
+        _LOG.warning("%s", note)

@@ -144,6 +144,14 @@ class Fields(BaseModel):
             "reason is recorded. Models named in allowed_models stay."
         ),
     )
+    enable_racing: bool | None = Field(
+        default=None,
+        description=(
+            "Fit pipelines on the first folds, and only the best of them on the others, each "
+            "within a slice of the time; their models are the mean of those of the folds. Needs "
+            "experiment_timeout_minutes. Default: where that is set."
+        ),
+    )
     enable_voting_ensemble: bool | None = Field(
         default=None,
         description=(
@@ -162,6 +170,15 @@ class Fields(BaseModel):
         default=None,
         ge=2,
         description="How many of the best pipelines an ensemble chooses from. Default: 15.",
+    )
+    max_predict_ms_per_row: float | None = Field(
+        default=None,
+        gt=0,
+        description=(
+            "Milliseconds that the best model may take to predict a row, on one core of the "
+            "target; what is slower cannot be the best. In a race models of fewer folds are put "
+            "together until they do; ensembles without a race are not measured. Default: no limit."
+        ),
     )
     enable_subsampling: bool = Field(
         default=False,

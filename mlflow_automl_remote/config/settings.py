@@ -200,16 +200,29 @@ class AutoMLConfig(Fields, DataFields):
         return _in_seconds(self.experiment_timeout_minutes)
 
     @property
+    def races(self) -> bool:
+        """Whether pipelines race on the first fold, and only the best are fitted on the others."""
+        if self.enable_racing is None:
+            return self.experiment_timeout_minutes is not None
+        return self.enable_racing and self.experiment_timeout_minutes is not None
+
+    @property
     def ensembles(self) -> tuple[str, ...]:
         """The ensembles that the last iterations are, in order."""
+        n_iterations = self.iterations
         wanted = (
-            ("VotingEnsemble", self.enable_voting_ensemble, FEWEST_TO_VOTE),
-            ("StackEnsemble", self.enable_stack_ensemble, FEWEST_TO_STACK),
+            ("VotingEnsemble", self.enable_voting_ensemble, n_iterations >= FEWEST_TO_VOTE),
+            # A race has better use for its last seconds: its votes are of many models already.
+            (
+                "StackEnsemble",
+                self.enable_stack_ensemble,
+                n_iterations >= FEWEST_TO_STACK and not self.races,
+            ),
         )
         asked = [
             name
-            for name, setting, fewest in wanted
-            if (setting if setting is not None else self.iterations >= fewest)
+            for name, setting, by_default in wanted
+            if (by_default if setting is None else setting)
         ]
         return tuple(asked[: max(0, self.iterations - FEWEST_FOR_ENSEMBLES + 1)])
 

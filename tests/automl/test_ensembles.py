@@ -23,7 +23,16 @@ KINDS = ("VotingEnsemble", "StackEnsemble")
 
 
 def _error(truth: np.ndarray):  # type: ignore[no-untyped-def]
-    return lambda predicted: -float(np.mean((truth - predicted) ** 2))
+    return lambda many: -np.mean((truth - many) ** 2, axis=1)
+
+
+def _near_to(mean: float):  # type: ignore[no-untyped-def]
+    """Predictions are the better, the nearer they are to a number."""
+
+    def score(many: np.ndarray) -> np.ndarray:
+        return -np.abs(many - mean).reshape(len(many), -1).sum(axis=1)
+
+    return lambda y, values, weight: (values, score)
 
 
 def test_selection_combines_errors_that_cancel() -> None:
@@ -40,7 +49,7 @@ def test_selection_keeps_the_best_alone_when_nothing_helps_it() -> None:
     """A perfect model needs no company; and without any score all count alike."""
     truth = np.arange(10.0)
     assert select(np.stack([truth + 1, truth, truth + 2]), _error(truth)).tolist() == [0, 1, 0]
-    undefined = select(np.stack([truth, truth]), lambda predicted: float("nan"))
+    undefined = select(np.stack([truth, truth]), lambda many: np.full(len(many), np.nan))
     assert undefined.tolist() == [0.5, 0.5]
 
 
@@ -56,7 +65,7 @@ def test_an_assembled_classifier_predicts_what_the_blend_of_its_members_does(
     members = {"one": LogisticRegression().fit(X, y), "two": DecisionTreeClassifier().fit(X, y)}
     values = np.stack([member.predict_proba(X) for member in members.values()])
     known = Predictions(values=values, y=y, weight=np.ones(90), classes=labels)
-    blend = LEARN[kind](known, lambda y, p, w: -float(np.abs(p - values.mean(axis=0)).sum()), 0)
+    blend = LEARN[kind](known, _near_to(float(values.mean())), 0)
     model = pickle.loads(pickle.dumps(blend.assemble(members, labels)))
     assert model.predict_proba(X) == pytest.approx(blend.predict(values))
     assert set(model.predict(X)) <= set(labels)
@@ -77,7 +86,7 @@ def test_an_assembled_regressor_predicts_what_the_blend_of_its_members_does(kind
     }
     values = np.stack([member.predict(X) for member in members.values()])
     known = Predictions(values=values, y=y, weight=None, classes=np.array([]))
-    blend = LEARN[kind](known, lambda y, p, w: -float(np.abs(p - values.mean(axis=0)).sum()), 0)
+    blend = LEARN[kind](known, _near_to(float(values.mean())), 0)
     model = blend.assemble(members, np.array([]))
     assert model.predict(X) == pytest.approx(blend.predict(values))
     assert list(model.feature_names_in_) == ["a", "b"]

@@ -222,20 +222,26 @@ def test_a_score_that_is_good_enough_ends_the_sweep(
     assert "reached experiment_exit_score" in result.ended_by
 
 
+@pytest.mark.parametrize("races", [False, True])
 def test_the_time_of_the_sweep_ends_it_and_kills_what_runs(
-    executor: Executor, digits: Path, tmp_path: Path
+    executor: Executor, digits: Path, tmp_path: Path, races: bool
 ) -> None:
     """An iteration that hangs does not outlive it, and its reason names the setting."""
     begun = time.monotonic()
     result = Sweep(
-        _config(iterations=50, experiment_timeout_minutes="4s", allowed_models=("KNN",)),
+        _config(
+            iterations=50,
+            experiment_timeout_minutes="4s",
+            allowed_models=("KNN",),
+            enable_racing=races,
+        ),
         digits,
         tmp_path,
         executor=executor,
         save_model=lambda fitted, dataset, path: time.sleep(60),
     ).run()
     assert time.monotonic() - begun < 10
-    assert [each.state for each in result.outcomes] == [IterationState.TIMED_OUT]
+    assert {each.state for each in result.outcomes} == {IterationState.TIMED_OUT}
     assert "experiment_timeout_minutes" in result.outcomes[0].reason
     assert "experiment_timeout_minutes" in result.ended_by
 

@@ -155,6 +155,25 @@ class EarlyStopping:
     fit: Callable[[Any, Part, Part], int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long a fit may take, and what an earlier fit of the same model has shown.
+
+    Attributes:
+        until: When it has to end, by `time.monotonic`.
+        rounds: How many rounds to fit; None to find out.
+        learning_rate: With which; None for that of the model.
+    """
+
+    until: float
+    rounds: int | None = None
+    learning_rate: float | None = None
+
+
+FitUntil = Callable[[Any, Part, Part | None, Pace], Pace]
+"""Fits a model on the first part, in place, until the second gets no better or time is up; gives
+the rounds, and the learning rate, with which that was done."""
+
 Suggest = Callable[[Trial], Params]
 Build = Callable[[Params, BuildContext], Estimator]
 
@@ -188,6 +207,7 @@ class Component:
         takes_missing: Whether it takes NaN.
         takes_weights: Whether `fit` takes `sample_weight`.
         early_stopping: How it is stopped early; None for models without rounds.
+        fit_until: How it is fitted against the clock; None for models that cannot be hurried.
         seconds: Predicts the time of one fit and the prediction of a fold, on one core, for points
             of the search space that take long. Measured on a core of 2020 at 2 to 8 thousand
             rows; it has to be right within a factor of three.
@@ -203,4 +223,5 @@ class Component:
     takes_missing: bool = False
     takes_weights: bool = True
     early_stopping: EarlyStopping | None = None
+    fit_until: FitUntil | None = None
     seconds: Callable[[BuildContext], float] = lambda context: 0.0

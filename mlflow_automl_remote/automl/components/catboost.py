@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 from catboost import CatBoostClassifier, CatBoostRegressor, Pool
@@ -14,11 +15,21 @@ from mlflow_automl_remote.automl.components.base import (
     Component,
     EarlyStopping,
     Estimator,
+    Pace,
     Params,
     Part,
     Trial,
 )
 from mlflow_automl_remote.automl.components.labels import with_labels
+from mlflow_automl_remote.automl.components.pace import patience
+
+_PILOT_ROUNDS: Final = 8
+_FEWEST_ROUNDS: Final = 20
+_MOST_ROUNDS: Final = 2000
+_ROUNDS_UNWATCHED: Final = 400
+_ROUNDS_BY_RATE: Final = 45.0
+_SLOWEST: Final = 0.03
+_FASTEST: Final = 0.3
 
 
 def _suggest(trial: Trial) -> Params:
@@ -59,6 +70,52 @@ def _fit_stopping_early(model: Any, fit: Part, stop: Part) -> int:
     return int(model.tree_count_)
 
 
+def _fit_until(model: Any, fit: Part, stop: Part | None, pace: Pace) -> Pace:
+    """Fit within a time; the learning rate follows from the rounds that it has room for."""
+    pool = Pool(fit.X, fit.y, weight=fit.weight)
+    rounds = pace.rounds
+    if rounds is None:
+        per_round_s = _seconds_of_a_round(model, pool, pace)
+        possible = int(0.9 * (pace.until - time.monotonic()) / per_round_s)
+        rounds = max(_FEWEST_ROUNDS, min(possible, _MOST_ROUNDS if stop else _ROUNDS_UNWATCHED))
+    own = model.get_params().get("learning_rate")
+    rate = pace.learning_rate or own or min(_FASTEST, max(_SLOWEST, _ROUNDS_BY_RATE / rounds))
+    model.set_params(iterations=rounds, learning_rate=rate)
+    watched: dict[str, Any] = {}
+    if stop is not None:
+        watched["eval_set"] = Pool(stop.X, stop.y, weight=stop.weight)
+        watched["early_stopping_rounds"] = patience(rate)
+    model.fit(pool, callbacks=[_InTime(pace)], **watched)
+    done = int(model.tree_count_)
+    return Pace(until=pace.until, rounds=done, learning_rate=float(rate))
+
+
+def _seconds_of_a_round(model: Any, pool: Any, pace: Pace) -> float:
+    """Time a few rounds; the first ones, which are slower than the rest, are left out."""
+    timed = _InTime(pace)
+    pilot = model.copy()
+    pilot.set_params(iterations=_PILOT_ROUNDS, learning_rate=None)
+    pilot.fit(pool, callbacks=[timed])
+    ends = timed.ends
+    if len(ends) < _PILOT_ROUNDS:
+        return max(pace.until - ends[0], 0.05) if ends else 1.0
+    return max((ends[-1] - ends[1]) / (len(ends) - 2), 1e-5)
+
+
+class _InTime:
+    """Ends the fit when its time is up."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._until = pace.until
+        self.ends: list[float] = []
+
+    def after_iteration(self, info: Any) -> bool:
+        """Say whether to go on."""
+        del info
+        self.ends.append(time.monotonic())
+        return self.ends[-1] < self._until
+
+
 def _seconds(context: BuildContext) -> float:
     return 1.2e-8 * context.n_rows * context.n_features * MAX_ROUNDS * context.n_outputs / 2
 
@@ -80,6 +137,7 @@ CLASSIFIERS: Final = (
         scalers=TREE_SCALERS,
         takes_missing=True,
         early_stopping=_STOPPING,
+        fit_until=_fit_until,
         seconds=_seconds,
     ),
 )
@@ -92,6 +150,7 @@ REGRESSORS: Final = (
         scalers=TREE_SCALERS,
         takes_missing=True,
         early_stopping=_STOPPING,
+        fit_until=_fit_until,
         seconds=_seconds,
     ),
 )

@@ -16,8 +16,11 @@ from mlflow_automl_remote.automl.components.base import (
     BuildContext,
     EarlyStopping,
     Estimator,
+    FitUntil,
+    Pace,
     Part,
 )
+from mlflow_automl_remote.automl.dataset import Labels
 
 
 def with_labels(name: str, model: Estimator, context: BuildContext) -> Estimator:
@@ -38,12 +41,30 @@ def fit_stopping_early(stopping: EarlyStopping, model: Any, fit: Part, stop: Par
     """Fit a model, encoded or not, in place until `stop` gets no better; give the rounds."""
     if not isinstance(model, VotingClassifier):
         return stopping.fit(model, fit, stop)
-    classes, codes = np.unique(fit.y, return_inverse=True)
-    name, inner = model.estimators[0]
-    rounds = stopping.fit(
-        inner,
-        Part(X=fit.X, y=codes, weight=fit.weight),
-        Part(X=stop.X, y=np.searchsorted(classes, stop.y), weight=stop.weight),
-    )
-    vars(model).update(vars(voting_classifier({name: inner}, [1.0], classes)))
+    classes = np.unique(fit.y)
+    inner = model.estimators[0][1]
+    rounds = stopping.fit(inner, _coded(fit, classes), _coded(stop, classes))
+    _take_in(model, classes)
     return rounds
+
+
+def fit_until(how: FitUntil, model: Any, fit: Part, stop: Part | None, pace: Pace) -> Pace:
+    """Fit a model, encoded or not, in place against the clock; see `FitUntil`."""
+    if not isinstance(model, VotingClassifier):
+        return how(model, fit, stop, pace)
+    classes = np.unique(fit.y)
+    inner = model.estimators[0][1]
+    watched = None if stop is None else _coded(stop, classes)
+    done = how(inner, _coded(fit, classes), watched, pace)
+    _take_in(model, classes)
+    return done
+
+
+def _coded(part: Part, classes: Labels) -> Part:
+    return Part(X=part.X, y=np.searchsorted(classes, part.y), weight=part.weight)
+
+
+def _take_in(model: VotingClassifier, classes: Labels) -> None:
+    """Make a fitted ensemble of one whose member has been fitted."""
+    name, inner = model.estimators[0]
+    vars(model).update(vars(voting_classifier({name: inner}, [1.0], classes)))

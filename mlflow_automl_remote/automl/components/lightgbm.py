@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from lightgbm import LGBMClassifier, LGBMRegressor, early_stopping
+from lightgbm.callback import EarlyStopException
 
 from mlflow_automl_remote.automl.components.base import (
     MAX_ROUNDS,
@@ -17,10 +18,12 @@ from mlflow_automl_remote.automl.components.base import (
     Component,
     EarlyStopping,
     Estimator,
+    Pace,
     Params,
     Part,
     Trial,
 )
+from mlflow_automl_remote.automl.components.pace import Stopwatch, most_rounds, patience
 
 RARE: Final = 0.1
 """Of the mean number of rows of a class: below it a class is rare."""
@@ -68,6 +71,11 @@ def _build(kind: Callable[..., Estimator]) -> Build:
 
 
 def _fit_stopping_early(model: Any, fit: Part, stop: Part) -> int:
+    _fit_watched(model, fit, stop, [early_stopping(PATIENCE_ROUNDS, verbose=False)])
+    return int(model.best_iteration_)
+
+
+def _fit_watched(model: Any, fit: Part, stop: Part, callbacks: list[Any]) -> None:
     with warnings.catch_warnings():
         # Since 4.7 it is called `eval_X` and `eval_y`; but text labels work with `eval_set` only.
         warnings.filterwarnings("ignore", "The argument 'eval_set' is deprecated")
@@ -77,9 +85,44 @@ def _fit_stopping_early(model: Any, fit: Part, stop: Part) -> int:
             sample_weight=fit.weight,
             eval_set=[(stop.X, stop.y)],
             eval_sample_weight=None if stop.weight is None else [stop.weight],
-            callbacks=[early_stopping(PATIENCE_ROUNDS, verbose=False)],
+            callbacks=callbacks,
         )
-    return int(model.best_iteration_)
+
+
+def _fit_until(model: Any, fit: Part, stop: Part | None, pace: Pace) -> Pace:
+    settled = {"n_estimators": pace.rounds, "learning_rate": pace.learning_rate}
+    model.set_params(**{name: value for name, value in settled.items() if value is not None})
+    rate, rounds = model.learning_rate, model.n_estimators
+    if stop is None:
+        watch = Stopwatch(pace, rate, rounds)
+        model.fit(fit.X, fit.y, sample_weight=fit.weight, callbacks=[_InTime(watch)])
+        done = model.best_iteration_ if model.best_iteration_ > 0 else rounds
+    else:
+        most = most_rounds(fit.y, classifies=isinstance(model, LGBMClassifier))
+        model.set_params(n_estimators=most)
+        watch = Stopwatch(pace, rate, most)
+        early = early_stopping(patience(rate), verbose=False)
+        _fit_watched(model, fit, stop, [_InTime(watch), early])
+        done = model.best_iteration_ if model.best_iteration_ > 0 else most
+        model.set_params(n_estimators=done)
+    return Pace(until=pace.until, rounds=int(done), learning_rate=watch.learning_rate)
+
+
+class _InTime:
+    """Ends the fit when its time is up, and hurries it when its first rounds were slow."""
+
+    before_iteration = False
+    order = 5  # before the library's own early stopping, which is 30
+
+    def __init__(self, watch: Stopwatch) -> None:
+        self._watch = watch
+
+    def __call__(self, env: Any) -> None:
+        rate = self._watch.faster(env.iteration + 1)
+        if rate is not None:
+            env.model.reset_parameter({"learning_rate": rate})
+        if self._watch.is_over():
+            raise EarlyStopException(env.iteration, env.evaluation_result_list or [])
 
 
 def _seconds(context: BuildContext) -> float:
@@ -110,6 +153,7 @@ CLASSIFIERS: Final = (
         takes_sparse=True,
         takes_missing=True,
         early_stopping=_STOPPING,
+        fit_until=_fit_until,
         seconds=_seconds,
     ),
 )
@@ -124,6 +168,7 @@ REGRESSORS: Final = (
         takes_sparse=True,
         takes_missing=True,
         early_stopping=_STOPPING,
+        fit_until=_fit_until,
         seconds=_seconds,
     ),
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from mlflow_automl_remote.automl.components.base import (
@@ -12,12 +15,15 @@ from mlflow_automl_remote.automl.components.base import (
     BuildContext,
     Component,
     Estimator,
+    Pace,
     Params,
+    Part,
     Trial,
 )
 
 _MAX_EPOCHS: Final = 100
 _PATIENCE_EPOCHS: Final = 5
+_PATIENCE_WATCHED: Final = 10
 
 
 def _suggest(trial: Trial) -> Params:
@@ -45,6 +51,40 @@ def _build(kind: Callable[..., Estimator]) -> Build:
     return build
 
 
+def _fit_until(model: Any, fit: Part, stop: Part | None, pace: Pace) -> Pace:
+    """Fit epoch by epoch; where it is watched, the weights of the best epoch are kept."""
+    first: dict[str, Any] = (
+        {"classes": np.unique(fit.y)} if hasattr(model, "predict_proba") else {}
+    )
+    weight = {} if fit.weight is None else {"sample_weight": fit.weight}
+    wanted = pace.rounds or model.max_iter
+    best, best_at, kept = -np.inf, 0, None
+    for epoch in range(1, wanted + 1):
+        model.partial_fit(fit.X, fit.y, **(first if epoch == 1 else {}), **weight)
+        if stop is not None and pace.rounds is None:
+            score = _watched_score(model, stop)
+            if score > best:
+                best, best_at = score, epoch
+                kept = copy.deepcopy((model.coefs_, model.intercepts_))
+            elif epoch - best_at >= _PATIENCE_WATCHED:
+                break
+        if time.monotonic() >= pace.until:
+            break
+    if kept is not None:
+        model.coefs_, model.intercepts_ = kept
+        return Pace(until=pace.until, rounds=best_at)
+    return Pace(until=pace.until, rounds=epoch)
+
+
+def _watched_score(model: Any, stop: Part) -> float:
+    """Give minus the loss on the rows that are watched."""
+    if not hasattr(model, "predict_proba"):
+        return -float(np.average((model.predict(stop.X) - stop.y) ** 2, weights=stop.weight))
+    at = np.searchsorted(model.classes_, stop.y)
+    of_truth = model.predict_proba(stop.X)[np.arange(len(at)), at]
+    return float(np.average(np.log(np.maximum(of_truth, 1e-12)), weights=stop.weight))
+
+
 def _seconds(context: BuildContext) -> float:
     width = context.n_values + 128 + context.n_outputs
     step = 1.3e-7 * (context.n_features + context.n_outputs)  # to move all weights, 200 rows each
@@ -67,6 +107,7 @@ CLASSIFIERS: Final = (
         defaults=_DEFAULTS,
         scalers=_SCALERS,
         takes_sparse=True,
+        fit_until=_fit_until,
         seconds=_seconds,
     ),
 )
@@ -78,6 +119,7 @@ REGRESSORS: Final = (
         defaults=_DEFAULTS,
         scalers=("MinMaxScaler", "RobustScaler", "StandardScaler"),
         takes_sparse=True,
+        fit_until=_fit_until,
         seconds=_seconds,
     ),
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from sklearn.ensemble import (
     ExtraTreesClassifier,
@@ -21,11 +22,14 @@ from mlflow_automl_remote.automl.components.base import (
     BuildContext,
     Component,
     Estimator,
+    Pace,
     Params,
+    Part,
     Suggest,
     Trial,
 )
 
+_FIRST_TREES: Final = 4
 _IMPURITIES: Final = ("gini", "entropy")
 
 
@@ -67,6 +71,25 @@ def _forest(kind: Callable[..., Estimator]) -> Build:
     return build
 
 
+def _fit_until(model: Any, fit: Part, stop: Part | None, pace: Pace) -> Pace:
+    """Grow a forest a few trees at a time, until it is whole or the time is up."""
+    del stop  # a forest does not get worse by more trees
+    wanted = model.n_estimators
+    model.set_params(warm_start=True)
+    n_trees, step, begun = 0, _FIRST_TREES, time.monotonic()
+    while n_trees < wanted:
+        n_trees = min(wanted, n_trees + step)
+        model.set_params(n_estimators=n_trees)
+        model.fit(fit.X, fit.y, sample_weight=fit.weight)
+        now = time.monotonic()
+        possible = int((pace.until - now) / max((now - begun) / n_trees, 1e-6))
+        if possible < 1:
+            break
+        step = min(possible, 4 * n_trees)
+    model.set_params(warm_start=False)
+    return Pace(until=pace.until, rounds=n_trees)
+
+
 def _seconds_of_a_tree(context: BuildContext) -> float:
     """Every place to split is looked at for every class."""
     per_class = 3e-9 * max(context.n_outputs, 30)
@@ -96,6 +119,7 @@ CLASSIFIERS: Final = (
         defaults={"criterion": "gini", "max_features": 0.2, **_FOREST},
         scalers=TREE_SCALERS,
         takes_sparse=True,
+        fit_until=_fit_until,
         seconds=_seconds_of_a_forest,
     ),
     Component(
@@ -105,6 +129,7 @@ CLASSIFIERS: Final = (
         defaults={"criterion": "gini", "max_features": 0.2, **_FOREST},
         scalers=TREE_SCALERS,
         takes_sparse=True,
+        fit_until=_fit_until,
         seconds=_seconds_of_a_forest,
     ),
 )
@@ -125,6 +150,7 @@ REGRESSORS: Final = (
         defaults={"max_features": 0.5, **_FOREST},
         scalers=TREE_SCALERS,
         takes_sparse=True,
+        fit_until=_fit_until,
         seconds=_seconds_of_a_forest,
     ),
     Component(
@@ -134,6 +160,7 @@ REGRESSORS: Final = (
         defaults={"max_features": 0.8, **_FOREST},
         scalers=TREE_SCALERS,
         takes_sparse=True,
+        fit_until=_fit_until,
         seconds=_seconds_of_a_forest,
     ),
 )

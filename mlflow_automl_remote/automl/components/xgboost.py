@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from xgboost import XGBClassifier, XGBRegressor
+from xgboost.callback import TrainingCallback
 
 from mlflow_automl_remote.automl.components.base import (
     MAX_ROUNDS,
@@ -14,11 +15,13 @@ from mlflow_automl_remote.automl.components.base import (
     Component,
     EarlyStopping,
     Estimator,
+    Pace,
     Params,
     Part,
     Trial,
 )
 from mlflow_automl_remote.automl.components.labels import with_labels
+from mlflow_automl_remote.automl.components.pace import Stopwatch, most_rounds, patience
 
 
 def _suggest(trial: Trial) -> Params:
@@ -66,6 +69,46 @@ def _fit_stopping_early(model: Any, fit: Part, stop: Part) -> int:
     return int(model.best_iteration) + 1
 
 
+def _fit_until(model: Any, fit: Part, stop: Part | None, pace: Pace) -> Pace:
+    settled = {"n_estimators": pace.rounds, "learning_rate": pace.learning_rate}
+    model.set_params(**{name: value for name, value in settled.items() if value is not None})
+    rate = float(model.learning_rate)
+    most = most_rounds(fit.y, classifies=isinstance(model, XGBClassifier))
+    watch = Stopwatch(pace, rate, most if stop else model.n_estimators)
+    model.set_params(callbacks=[_InTime(watch)])
+    if stop is None:
+        model.fit(fit.X, fit.y, sample_weight=fit.weight)
+        done = int(model.get_booster().num_boosted_rounds())
+    else:
+        model.set_params(n_estimators=most, early_stopping_rounds=patience(rate))
+        model.fit(
+            fit.X,
+            fit.y,
+            sample_weight=fit.weight,
+            eval_set=[(stop.X, stop.y)],
+            sample_weight_eval_set=None if stop.weight is None else [stop.weight],
+            verbose=False,
+        )
+        done = int(model.best_iteration) + 1
+    model.set_params(callbacks=None, n_estimators=done)
+    return Pace(until=pace.until, rounds=done, learning_rate=watch.learning_rate)
+
+
+class _InTime(TrainingCallback):
+    """Ends the fit when its time is up, and hurries it when its first rounds were slow."""
+
+    def __init__(self, watch: Stopwatch) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        del evals_log  # early stopping looks at it
+        rate = self._watch.faster(epoch + 1)
+        if rate is not None:
+            model.set_param("learning_rate", rate)
+        return self._watch.is_over()
+
+
 def _seconds(context: BuildContext) -> float:
     columns = 2e-8 * context.n_rows * context.n_values + 5e-6 * context.n_features
     return columns * MAX_ROUNDS * context.n_outputs / 4
@@ -92,6 +135,7 @@ CLASSIFIERS: Final = (
         takes_sparse=True,
         takes_missing=True,
         early_stopping=_STOPPING,
+        fit_until=_fit_until,
         seconds=_seconds,
     ),
 )
@@ -105,6 +149,7 @@ REGRESSORS: Final = (
         takes_sparse=True,
         takes_missing=True,
         early_stopping=_STOPPING,
+        fit_until=_fit_until,
         seconds=_seconds,
     ),
 )

@@ -14,16 +14,20 @@ from sklearn.preprocessing import StandardScaler
 from mlflow_automl_remote.automl import assembly
 from mlflow_automl_remote.automl.components.base import Estimator
 from mlflow_automl_remote.automl.dataset import FloatArray, Indices, Labels
+from mlflow_automl_remote.automl.ensemble.scoring import Bind
 from mlflow_automl_remote.automl.ensemble.selection import select
 
 MAX_CLASSES_TO_STACK: Final = 50
 _MAX_ROWS_TO_SELECT: Final = 20_000
 _FEWEST_ROWS_TO_SELECT: Final = 2_000
 _MAX_CELLS_TO_SELECT: Final = 200_000  # rows times classes: every candidate is scored many times
+MOST_ROWS_TO_BAG: Final = 3_000
+_N_BAGS: Final = 10
+_SHARE_OF_BAG: Final = 0.632
+_ROUNDS_OF_BAG: Final = 15
+_N_BEST: Final = 2
+_LEAST_SHARE: Final = 0.015
 _MAX_STEPS: Final = 1_000
-
-Score = Callable[[Labels, FloatArray, FloatArray | None], float]
-"""Says how good predictions are for targets and weights; higher is better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -119,7 +123,7 @@ class Stack:
         return cast("Estimator", assembly.stacking_regressor(members, self.final))
 
 
-def vote(known: Predictions, score: Score, seed: int) -> Vote:
+def vote(known: Predictions, bind: Bind, seed: int) -> Vote:
     """Learn a vote by greedy selection."""
     n_rows = len(known.y)
     most = max(_FEWEST_ROWS_TO_SELECT, _MAX_CELLS_TO_SELECT // max(len(known.classes), 1))
@@ -127,13 +131,29 @@ def vote(known: Predictions, score: Score, seed: int) -> Vote:
     if n_rows > most:
         rng = np.random.default_rng(seed)
         known = known.of_rows(rng.choice(n_rows, most, replace=False))
-    weights = select(known.values, lambda predicted: score(known.y, predicted, known.weight))
-    return Vote(weights=weights)
+    if n_rows > MOST_ROWS_TO_BAG:
+        return Vote(weights=select(*bind(known.y, known.values, known.weight)))
+    return Vote(weights=_bagged(known, bind, seed))
 
 
-def stack(known: Predictions, score: Score, seed: int) -> Stack:
+def _bagged(known: Predictions, bind: Bind, seed: int) -> FloatArray:
+    """Choose by parts of few rows, again and again: one choice would follow their noise."""
+    rng = np.random.default_rng(seed)
+    n_rows = len(known.y)
+    total = np.zeros(len(known.values))
+    for _ in range(_N_BAGS):
+        part = np.sort(rng.choice(n_rows, max(1, round(_SHARE_OF_BAG * n_rows)), replace=False))
+        chosen = known.of_rows(part)
+        values, score = bind(chosen.y, chosen.values, chosen.weight)
+        n_best = min(_N_BEST, len(values))
+        total += select(values, score, n_best=n_best, max_rounds=_ROUNDS_OF_BAG)
+    total[total < _LEAST_SHARE * total.sum()] = 0.0
+    return cast("FloatArray", total / total.sum())
+
+
+def stack(known: Predictions, bind: Bind, seed: int) -> Stack:
     """Learn a linear model of those candidates that a vote would choose."""
-    weights = vote(known, score, seed).weights
+    weights = vote(known, bind, seed).weights
     features = _side_by_side(known.values[weights > 0])
     target: Labels = known.y
     if len(known.classes):
@@ -147,7 +167,7 @@ def stack(known: Predictions, score: Score, seed: int) -> Stack:
     return Stack(weights=weights, final=fitted)
 
 
-LEARN: Final[Mapping[str, Callable[[Predictions, Score, int], Blend]]] = {
+LEARN: Final[Mapping[str, Callable[[Predictions, Bind, int], Blend]]] = {
     "VotingEnsemble": vote,
     "StackEnsemble": stack,
 }

@@ -1,0 +1,158 @@
+"""What the processes of a sweep are asked for: whole iterations, steps of a race, ensembles."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow_automl_remote.automl.budget import Budget
+from mlflow_automl_remote.automl.components.base import Device
+from mlflow_automl_remote.automl.ensemble.run import EnsembleOrder, Member, run_ensemble
+from mlflow_automl_remote.automl.iteration import (
+    IterationOrder,
+    LoadModel,
+    SaveCharts,
+    SaveModel,
+    run_iteration,
+)
+from mlflow_automl_remote.automl.proposals import Proposal, iteration_seed
+from mlflow_automl_remote.automl.racing.driver import Driver, Settings
+from mlflow_automl_remote.automl.racing.schedule import Step
+from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.config.settings import DEFAULT_ENSEMBLE_ITERATIONS
+
+Job = tuple[Any, Any, float | None]
+"""A function, its argument, and its own limit of time in seconds, if it has one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """Makes them.
+
+    Attributes:
+        config: The settings, with what the data adds to them.
+        data_dir: Folder of the dataset.
+        output_root: Has one folder per iteration, named by its number.
+        find_output: Gives the folder of a finished iteration, if a callback moved it.
+        n_threads: Of an iteration.
+        device: Where boosters that can are fitted.
+        save_model: Writes a model, or None.
+        load_model: Reads a model in the process of an ensemble, or None.
+        save_charts: Draws predictions, or None.
+    """
+
+    config: AutoMLConfig
+    data_dir: Path
+    output_root: Path
+    find_output: Callable[[int], Path]
+    n_threads: int
+    device: Device
+    save_model: SaveModel | None
+    load_model: LoadModel | None
+    save_charts: SaveCharts | None
+
+    def of_race(self, n_places: int) -> Settings:
+        """Give what all steps of a race share."""
+        return Settings(
+            config=self.config,
+            data_dir=self.data_dir,
+            n_places=n_places,
+            n_threads=self.n_threads,
+            device=self.device,
+            save_model=self.save_model,
+            save_charts=self.save_charts,
+        )
+
+    def whole(self, proposal: Proposal, output_dir: Path) -> Job:
+        """Ask for a whole iteration."""
+        order = IterationOrder(
+            spec=proposal.spec,
+            config=self.config,
+            data_dir=self.data_dir,
+            output_dir=output_dir,
+            seed=iteration_seed(self.config.seed, proposal.number),
+            n_jobs=self.n_threads,
+            device=self.device,
+            save_model=self.save_model,
+            save_charts=self.save_charts,
+        )
+        return run_iteration, order, None
+
+    def step(self, step: Step, output_dir: Path, driver: Driver, budget: Budget) -> Job:
+        """Ask for a step of a race."""
+        seed = iteration_seed(self.config.seed, step.proposal.number)
+        left_s, overdue_s = budget.left_s(), budget.overdue_s()
+        return driver.job(step, output_dir, seed, left_s=left_s, overdue_s=overdue_s)
+
+    def ensemble(
+        self,
+        proposal: Proposal,
+        output_dir: Path,
+        best: Sequence[Proposal],
+        driver: Driver | None,
+    ) -> Job:
+        """Ask for an ensemble of some of the best iterations."""
+        order = EnsembleOrder(
+            kind=proposal.model,
+            members=self.members(best, driver),
+            config=self.config,
+            data_dir=self.data_dir,
+            output_dir=output_dir,
+            seed=iteration_seed(self.config.seed, proposal.number),
+            save_model=self.save_model,
+            load_model=self.load_model,
+            save_charts=self.save_charts,
+            n_folds=None if driver is None else driver.n_folds_for_ensembles(),
+        )
+        return run_ensemble, order, None
+
+    def members(self, best: Sequence[Proposal], driver: Driver | None) -> tuple[Member, ...]:
+        """Give the iterations that an ensemble may use, those of a race first.
+
+        Args:
+            best: Finished iterations, the best first; ensembles are passed over.
+            driver: Of the race, if there is one.
+        """
+        runners = [] if driver is None else driver.best()
+        predict_ms = {
+            one.proposal.number: driver.predict_ms(one) for one in runners if driver is not None
+        }
+        in_order = [runner.proposal for runner in runners]
+        in_order += [
+            each
+            for each in best
+            if not each.is_ensemble and (driver is None or not driver.has(each.number))
+        ]
+        n_members = self.config.ensemble_iterations or DEFAULT_ENSEMBLE_ITERATIONS
+        return tuple(
+            Member(
+                number=proposal.number,
+                label=proposal.label,
+                folder=self.folder_of(proposal.number),
+                predict_ms=predict_ms.get(proposal.number, 0.0),
+            )
+            for proposal in in_order[:n_members]
+        )
+
+    def folder_of(self, number: int) -> Path:
+        """Give the folder of an iteration, wherever it is by now."""
+        own = self.output_root / str(number)
+        return own if own.exists() else self.find_output(number)
+
+    def folder_for(self, step: Step) -> Path:
+        """Give the folder of an iteration that begins or goes on; a beginning finds it empty."""
+        folder = self.output_root / str(step.proposal.number)
+        if step.kind == "whole" or step.folds[:1] == (0,):
+            return self.fresh_folder(step.proposal)
+        return folder
+
+    def fresh_folder(self, proposal: Proposal) -> Path:
+        """Make the folder of an iteration; one that was left half-written goes."""
+        folder = self.output_root / str(proposal.number)
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        return folder

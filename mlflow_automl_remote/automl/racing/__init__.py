@@ -1,0 +1,1 @@
+"""The search against the clock: pipelines race on the first fold, and only the best go on."""

@@ -1,0 +1,245 @@
+"""Runs the race of a sweep: makes orders of its steps, and takes in how they ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from mlflow_automl_remote.automl.components.base import Device
+from mlflow_automl_remote.automl.dataset import Dataset, FloatArray
+from mlflow_automl_remote.automl.ensemble.scoring import Scorer
+from mlflow_automl_remote.automl.ensemble.selection import select
+from mlflow_automl_remote.automl.evaluation import to_score
+from mlflow_automl_remote.automl.iteration import SaveCharts, SaveModel
+from mlflow_automl_remote.automl.pipelines import PipelineSpec
+from mlflow_automl_remote.automl.racing.finish import FinishOrder, run_finish
+from mlflow_automl_remote.automl.racing.fold import (
+    FoldsOrder,
+    FoldsResult,
+    load_predictions,
+    run_folds,
+)
+from mlflow_automl_remote.automl.racing.schedule import Race, Runner, Step
+from mlflow_automl_remote.automl.splits import Splits
+from mlflow_automl_remote.config import AutoMLConfig
+
+SLICE: Final = 0.06
+"""Of the time of all places together, what the fit of one fold may take."""
+SHORTEST_SLICE_S: Final = 0.5
+GRACE_S: Final = 1.0
+"""What a step may take beyond its slice, before it is killed: models that nothing can hurry."""
+FEW_CELLS: Final = 100_000
+"""Of so small a table the first pipelines are fitted on all folds at once: it is done soon."""
+CLOSING_S: Final = 0.8
+CLOSING_OF_MODELS: Final = 2.0
+MOST_TO_CHOOSE_BY: Final = 1_500
+ROUNDS_TO_CHOOSE: Final = 12
+ENOUGH_TO_RACE: Final = 1_000
+"""Pipelines race on so many folds that these rows score them: fewer say nothing."""
+ENOUGH_ROWS: Final = 5_000
+"""An ensemble that was chosen by so many rows gains little by more of them."""
+
+Job = tuple[Callable[[object], object], object, float | None]
+"""A function, its argument and the seconds after which it is killed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What all steps of a race share.
+
+    Attributes:
+        config: The settings of the sweep.
+        data_dir: Folder of the dataset.
+        n_places: Iterations at a time.
+        n_threads: Threads of each of them.
+        device: Where boosters that can are fitted.
+        save_model: Writes a model, or None.
+        save_charts: Draws predictions, or None.
+    """
+
+    config: AutoMLConfig
+    data_dir: Path
+    n_places: int
+    n_threads: int
+    device: Device
+    save_model: SaveModel | None
+    save_charts: SaveCharts | None
+
+
+class Driver:
+    """The race of one sweep.
+
+    Args:
+        settings: What all steps share.
+        dataset: The data.
+        splits: Its folds.
+        total_s: Seconds of the search.
+    """
+
+    def __init__(
+        self, settings: Settings, dataset: Dataset, splits: Splits, *, total_s: float
+    ) -> None:
+        self._settings = settings
+        self._n_folds = splits.n_folds
+        self._n_scored = [len(rows) for _, rows in splits.folds]
+        self._slice_s = max(SHORTEST_SLICE_S, SLICE * total_s * settings.n_places)
+        self._n_first = min(self._n_folds, 1 + _first(self._n_scored, ENOUGH_TO_RACE))
+        first = np.concatenate([rows for _, rows in splits.folds[: self._n_first]])
+        _, y, weight = to_score(dataset, splits, first)
+        self._rng = rng = np.random.default_rng(settings.config.seed)
+        n_rows = min(len(y), MOST_TO_CHOOSE_BY)
+        self._chosen_rows = np.sort(rng.choice(len(y), n_rows, replace=False))
+        self._y = y[self._chosen_rows]
+        self._weight = None if weight is None else weight[self._chosen_rows]
+        self._scorer = Scorer(settings.config, dataset)
+        few = dataset.n_rows * dataset.n_features <= FEW_CELLS
+        self.race = Race(
+            n_folds=splits.n_folds,
+            n_first=self._n_first,
+            choose=self._choose,
+            greater_is_better=settings.config.greater_is_better,
+            n_whole=settings.n_places if few else 0,
+        )
+
+    def job(
+        self, step: Step, output_dir: Path, seed: int, *, left_s: float, overdue_s: float
+    ) -> Job:
+        """Say what a process does for a step that begins now.
+
+        Args:
+            step: What it is.
+            output_dir: Of the iteration.
+            seed: Of the iteration.
+            left_s: Seconds left for fits.
+            overdue_s: Seconds since all should have ended, negative before.
+        """
+        each, runner = self._settings, self.race.runner(step.proposal.number)
+        if step.kind == "finish":
+            finish = FinishOrder(
+                label=step.proposal.label,
+                config=each.config,
+                data_dir=each.data_dir,
+                output_dir=output_dir,
+                n_folds=runner.n_done,
+                fit_s=runner.fit_s,
+                predict_s=runner.predict_s,
+                n_models=self._n_models(runner),
+                save_model=each.save_model,
+                save_charts=each.save_charts,
+            )
+            return run_finish, finish, max(0.0, -overdue_s) + GRACE_S  # type: ignore[return-value] # takes its own order
+        left_s = max(left_s, 0.0)
+        fit_s = min(self._slice_s, left_s)
+        folds = FoldsOrder(
+            spec=step.proposal.spec,
+            config=each.config,
+            data_dir=each.data_dir,
+            output_dir=output_dir,
+            seed=seed,
+            folds=step.folds,
+            n_jobs=each.n_threads,
+            device=each.device,
+            fit_s=fit_s,
+            until=time.monotonic() + left_s,
+            settled=runner.settled,
+        )
+        kill_s = min(2 * fit_s * len(step.folds) + GRACE_S, left_s + GRACE_S / 2)
+        return run_folds, folds, kill_s  # type: ignore[return-value] # takes its own order
+
+    def predict_ms(self, runner: Runner) -> float:
+        """Give the milliseconds a row that one model of an iteration takes to predict."""
+        return 1000 * runner.predict_s / max(1, sum(self._n_scored[: runner.n_done]))
+
+    def _n_models(self, runner: Runner) -> int | None:
+        """Say how many of the models of an iteration are quick enough together; None for all."""
+        limit_ms = self._settings.config.max_predict_ms_per_row
+        if limit_ms is None:
+            return None
+        return max(1, int(limit_ms / max(self.predict_ms(runner), 1e-9)))
+
+    def took(self, step: Step, result: FoldsResult, output_dir: Path) -> None:
+        """Take in what came of some folds."""
+        predicted = None
+        if 0 in step.folds:
+            first = [load_predictions(output_dir, at) for at in range(self._n_first)]
+            predicted = np.concatenate(first)[self._chosen_rows]
+        self.race.took(step, result, predicted)
+
+    def has(self, number: int) -> bool:
+        """Whether an iteration is in the race."""
+        return self.race.has(number)
+
+    def why_not_best(self, number: int) -> str:
+        """Say why an iteration cannot be the best, for a person; empty if it can."""
+        runner = self.race.runner(number)
+        if runner.n_done < self._n_folds:
+            done = f"{runner.n_done} of {self._n_folds} folds"
+            return f"Scored on {done}: others were worth the time more."
+        limit_ms, row_ms = self._settings.config.max_predict_ms_per_row, self.predict_ms(runner)
+        if limit_ms is None or row_ms <= limit_ms:
+            return ""
+        return too_slow(row_ms, limit_ms)
+
+    def best(self) -> list[Runner]:
+        """Give the iterations that an ensemble may use: the best of each model come first."""
+        n_folds = self.n_folds_for_ensembles()
+        sign = 1.0 if self._settings.config.greater_is_better else -1.0
+        known = [one for one in self.race.runners() if one.n_done >= n_folds]
+        means = {one.proposal.number: sign * float(np.mean(one.scores[:n_folds])) for one in known}
+        known.sort(key=lambda one: (-means[one.proposal.number], one.proposal.number))
+        liked = {proposal.number for proposal, _ in self.race.liked()}
+        seen: set[str] = set()
+        first: list[Runner] = []
+        rest: list[Runner] = []
+        for one in known:
+            is_first = one.proposal.number in liked or one.proposal.model not in seen
+            seen.add(one.proposal.model)
+            (first if is_first else rest).append(one)
+        return first + rest
+
+    def n_folds_for_ensembles(self) -> int:
+        """Give how many folds an ensemble looks at: enough rows, and of two members or more."""
+        done = [one.n_done for one in self.race.runners()]
+        wanted = min(self._n_folds, 1 + _first(self._n_scored, ENOUGH_ROWS))
+        while wanted > 1 and sum(n >= wanted for n in done) < 2:
+            wanted -= 1
+        return wanted
+
+    def closing_s(self) -> float:
+        """Give the seconds that ensembles of what the race likes will take to be learnt and saved.
+
+        Models are read, which takes about half as long as to write them, and written.
+        """
+        return CLOSING_S + CLOSING_OF_MODELS * self.race.keep_s()
+
+    def near(self) -> PipelineSpec | None:
+        """Draw one of the pipelines that the vote uses, by their weights."""
+        liked = self.race.liked()
+        if not liked:
+            return None
+        weights = np.array([weight for _, weight in liked])
+        at = self._rng.choice(len(liked), p=weights / weights.sum())
+        return liked[int(at)][0].spec
+
+    def _choose(self, predicted: Sequence[FloatArray]) -> FloatArray:
+        values = np.stack(list(predicted)).astype(np.float64)
+        known = self._scorer(self._y, values, self._weight)
+        return select(*known, n_best=min(2, len(values)), max_rounds=ROUNDS_TO_CHOOSE)
+
+
+def too_slow(row_ms: float, limit_ms: float) -> str:
+    """Say that an iteration predicts too slowly to be the best, for a person."""
+    return (
+        f"It predicts a row in {row_ms:.3g} ms, more than the {limit_ms:g} ms of "
+        "max_predict_ms_per_row."
+    )
+
+
+def _first(sizes: Sequence[int], wanted: int) -> int:
+    """Give the position at which the running sum of sizes reaches a number."""
+    return int(np.searchsorted(np.cumsum(sizes), wanted))

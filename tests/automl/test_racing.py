@@ -1,0 +1,249 @@
+"""The search against the clock: who gets more folds, what comes of it, and when it ends."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer
+
+from mlflow_automl_remote.automl import data
+from mlflow_automl_remote.automl.components.base import Pace
+from mlflow_automl_remote.automl.components.pace import Stopwatch
+from mlflow_automl_remote.automl.dataset import Dataset
+from mlflow_automl_remote.automl.ensemble.run import Member, within
+from mlflow_automl_remote.automl.executor import Executor
+from mlflow_automl_remote.automl.proposals import Proposal
+from mlflow_automl_remote.automl.racing.fold import FoldsResult
+from mlflow_automl_remote.automl.racing.portfolio import racers
+from mlflow_automl_remote.automl.racing.schedule import HEAD, KEPT, Race, Step
+from mlflow_automl_remote.automl.sampler import neighbour
+from mlflow_automl_remote.automl.sweep import Sweep, SweepResult
+from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.states import IterationState
+
+N_FOLDS = 5
+
+
+def _proposals() -> Iterator[Proposal]:
+    for number in range(100):
+        yield Proposal(
+            number=number, scaler="StandardScaler", model="KNN", params={}, proposed_by="portfolio"
+        )
+
+
+class _Track:
+    """A race in which pipeline n scores n; the vote uses the best alone."""
+
+    def __init__(self, n_pipelines: int = 100, **settings: int) -> None:
+        self._left = iter(list(_proposals())[:n_pipelines])
+        self.steps: list[Step] = []
+        self.race = Race(n_folds=N_FOLDS, choose=self._best, greater_is_better=True, **settings)
+
+    def _best(self, predicted: Sequence[np.ndarray]) -> np.ndarray:
+        return np.eye(len(predicted))[int(np.argmax([one[0] for one in predicted]))]
+
+    def step(self, left_s: float = 100.0, fold_s: float = 2.0) -> Step | None:
+        step = self.race.next(left_s, lambda: next(self._left, None))
+        if step is None:
+            return None
+        self.steps.append(step)
+        if step.kind == "folds":
+            number = step.proposal.number
+            n = len(step.folds)
+            result = FoldsResult(
+                scores=(float(number),) * n,
+                fit_s=fold_s * n,
+                predict_s=0.0,
+                keep_s=0.0,
+                settled=None,
+            )
+            first = np.array([float(number)]) if 0 in step.folds else None
+            self.race.took(step, result, first)
+        return step
+
+
+def test_only_what_the_vote_uses_gets_more_than_the_first_fold() -> None:
+    """The best of the pipelines gets all folds; the worst end with one."""
+    track = _Track(n_pipelines=12)
+    while track.step() is not None:
+        pass
+    while (step := track.race.finish()) is not None:
+        track.steps.append(step)
+    n_folds = {number: track.race.runner(number).n_done for number in range(12)}
+    assert N_FOLDS == n_folds[11]
+    assert {1} == {n_folds[number] for number in range(HEAD - 2)}
+    finished = [step.proposal.number for step in track.steps if step.kind == "finish"]
+    assert list(range(12)) == sorted(finished)
+
+
+def test_losers_end_while_the_race_goes_on() -> None:
+    """No more than a few of them are kept back."""
+    track = _Track()
+    for _ in range(40):
+        track.step()
+    n_raced = len({step.proposal.number for step in track.steps})
+    n_ended = len([step for step in track.steps if step.kind == "finish"])
+    assert n_raced - n_ended <= KEPT + 2
+
+
+def test_nothing_is_begun_that_there_is_no_time_for() -> None:
+    """A fold that is predicted to take longer than there is time is left."""
+    track = _Track(n_pipelines=1)
+    assert track.step(left_s=0.1) is None
+    track.step()
+    assert track.step(left_s=1.0) is None
+
+
+def test_a_booster_that_is_too_slow_learns_faster() -> None:
+    """Its first rounds say how many there is time for; one with time enough stays as it is."""
+    for per_round_s, is_hurried in ((1.0, True), (0.001, False)):
+        now = [0.0]
+        watch = Stopwatch(Pace(until=60.0), 0.05, 1000, clock=lambda now=now: now[0])
+        rates = []
+        for done in range(1, 20):
+            now[0] += per_round_s
+            rates.append(watch.faster(done))
+        assert is_hurried == any(rate is not None for rate in rates)
+        assert (watch.learning_rate > 0.05) == is_hurried
+        now[0] = 60.0
+        assert watch.is_over()
+
+
+def test_neighbours_are_of_the_same_model_and_differ_a_little() -> None:
+    """Nothing that the pipeline leaves to the library is chosen."""
+    rng = np.random.default_rng(0)
+    specs = racers("classification", ("LightGBM", "CatBoost", "SVM"), ("MaxAbsScaler",), 100)
+    for spec in specs:
+        near = neighbour(spec, "classification", rng)
+        assert spec.model == near.model
+        assert spec.params.keys() == near.params.keys()
+        assert spec.identity != near.identity
+
+
+@pytest.fixture(scope="module")
+def cancer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    X, y = load_breast_cancer(return_X_y=True)
+    folder = tmp_path_factory.mktemp("cancer")
+    data.save(data.check({"X": X, "y": np.array(["no", "yes"])[y]}, "classification"), folder)
+    return folder
+
+
+def _save(pipeline: object, dataset: Dataset, folder: Path) -> None:
+    del dataset
+    folder.mkdir()
+    (folder / "model.pkl").write_bytes(pickle.dumps(pipeline))
+
+
+def _load(folder: Path) -> object:
+    return pickle.loads((folder / "model.pkl").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def raced(cancer: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepResult, float]:
+    """A sweep of 8 seconds, and how many it took."""
+    config = AutoMLConfig.parse(
+        {
+            "task": "classification",
+            "primary_metric": "AUC_weighted",
+            "experiment_timeout_minutes": "8s",
+            "iterations": 1000,
+        }
+    )
+    with Executor() as executor:
+        executor.run(len, "ready", output_dir=tmp_path_factory.mktemp("log"))
+        begun = time.monotonic()
+        result = Sweep(
+            config,
+            cancer,
+            tmp_path_factory.mktemp("work"),
+            executor=executor,
+            save_model=_save,
+            load_model=_load,
+        ).run()
+        return result, time.monotonic() - begun
+
+
+def test_a_race_ends_in_time_with_models_that_predict(
+    raced: tuple[SweepResult, float], cancer: Path
+) -> None:
+    """Every iteration that completed has one, of the labels of the data."""
+    result, took_s = raced
+    assert took_s < 11
+    dataset = data.open_dataset(cancer)
+    completed = [one for one in result.outcomes if one.state is IterationState.COMPLETED]
+    assert len(completed) >= 5
+    for outcome in completed:
+        model = _load(outcome.output_dir / "model")
+        assert set(model.predict(dataset.X[:40])) <= {"no", "yes"}  # type: ignore[attr-defined]
+
+
+def test_what_not_all_folds_have_scored_cannot_be_the_best(
+    raced: tuple[SweepResult, float],
+) -> None:
+    """It says so, and has scores of its folds, but no score of its own."""
+    result, _ = raced
+    assert result.best is not None
+    assert not result.best.is_partial
+    for outcome in result.outcomes:
+        if outcome.is_partial:
+            assert "AUC_weighted" not in outcome.metrics
+            assert outcome.fold_metrics["AUC_weighted"]
+            assert "folds" in outcome.reason
+        elif outcome.state is IterationState.COMPLETED:
+            assert outcome.metrics["AUC_weighted"] > 0.5
+
+
+def test_the_vote_is_of_models_of_folds_without_a_fit(raced: tuple[SweepResult, float]) -> None:
+    """Its model is flat: the pipelines of the folds, each with its share."""
+    result, _ = raced
+    vote = next(one for one in result.outcomes if one.proposal.model == "VotingEnsemble")
+    model = _load(vote.output_dir / "model")
+    voting = model[-1]  # type: ignore[index]
+    assert sum(voting.weights) == pytest.approx(1.0)
+    assert len(voting.estimators_) > len(vote.hyperparameters) - 1
+
+
+def test_a_vote_that_is_too_slow_is_made_of_fewer_models(
+    raced: tuple[SweepResult, float],
+) -> None:
+    """Each member keeps its share of models, the least important go."""
+    result, _ = raced
+    whole = [
+        one
+        for one in result.outcomes
+        if one.state is IterationState.COMPLETED and not one.proposal.is_ensemble
+    ]
+    members = [
+        Member(number=one.proposal.number, label="", folder=one.output_dir, predict_ms=1.0)
+        for one in whole
+        if not one.is_partial
+    ][:2]
+    chosen = [(members[0], 0.7), (members[1], 0.3)]
+    assert [(members[0], 0.7, None), (members[1], 0.3, None)] == within(chosen, None)
+    n_all = 2 * len(list((members[0].folder / "folds").glob("*.pkl")))
+    assert [2, 2] == [n for _, _, n in within(chosen, 4.0)]
+    assert [(members[0], 0.7, 1)] == within(chosen, 1.0)
+    assert within(chosen, float(n_all)) == within(chosen, None)
+
+
+def test_what_predicts_too_slowly_cannot_be_the_best(cancer: Path, tmp_path: Path) -> None:
+    """It has all scores but the one that is compared, and says why."""
+    config = AutoMLConfig.parse(
+        {
+            "task": "classification",
+            "iterations": 2,
+            "allowed_models": ("KNN", "LogisticRegression"),
+            "max_predict_ms_per_row": 1e-9,
+            "n_cross_validations": 2,
+        }
+    )
+    with Executor() as executor:
+        result = Sweep(config, cancer, tmp_path, executor=executor).run()
+    assert result.best_number is None
+    assert all("max_predict_ms_per_row" in one.reason for one in result.outcomes)
+    assert all("AUC_weighted" in one.metrics for one in result.outcomes)
