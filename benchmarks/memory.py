@@ -29,6 +29,7 @@ from mlflow_automl_remote.automl.data_script import DataOrder, prepare_data
 from mlflow_automl_remote.automl.executor import Executor, Finished
 from mlflow_automl_remote.automl.outcome import Outcome, Silent
 from mlflow_automl_remote.automl.sweep import Sweep
+from mlflow_automl_remote.automl.template import PRELOAD, Template
 from mlflow_automl_remote.config import AutoMLConfig
 
 POLL_S = 0.2
@@ -44,6 +45,7 @@ class Peak:
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.shares: dict[str, tuple[int, int]] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -58,15 +60,27 @@ class Peak:
     def _watch(self) -> None:
         while not self._end.wait(POLL_S):
             pids = ["self", *map(str, process_tree.descendants())]
-            self.bytes = max(self.bytes, sum(map(_pss, pids)))
+            shares = {pid: _pss(pid) for pid in pids}
+            now = sum(own + mapped for own, mapped in shares.values())
+            if now > self.bytes:
+                self.bytes, self.shares = now, shares
+
+    def told(self) -> str:
+        """Say what was whose at the peak."""
+        largest = sorted(self.shares.values(), key=sum, reverse=True)
+        each = ", ".join(f"{own / 1e6:,.0f} + {mapped / 1e6:,.0f}" for own, mapped in largest[:6])
+        return f"own and mapped memory of the largest processes then, MB: {each}"
 
 
-def _pss(pid: str) -> int:
+def _pss(pid: str) -> tuple[int, int]:
+    """Give the bytes that a process has allocated, and its part of mapped files."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     except OSError:
-        return 0  # it has ended
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+        return 0, 0  # it has ended
+    found = {line.split()[0]: int(line.split()[1]) * 1024 for line in lines[1:]}
+    own = found.get("Pss_Anon:", 0)
+    return own, found.get("Pss:", 0) - own
 
 
 def make(order: tuple[int, Path]) -> int:
@@ -131,7 +145,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Sequence[tuple[str, 
         }
     )
     order = DataOrder(config=config, project=folder, folder=folder / "data")
-    with Executor(preload=("mlflow_automl_remote.agent.preload",)) as executor:
+    with Executor(Template.spawn((*PRELOAD, "mlflow_automl_remote.agent.preload"))) as executor:
         made = executor.run(make, (arguments.rows, path), output_dir=folder / "log")
         n_bytes = _value(made)
         with Peak() as loading:
@@ -148,6 +162,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Sequence[tuple[str, 
             )
             sweep.plan = replace(sweep.plan, n_places=AT_A_TIME, n_threads=1)
             sweep.run()
+    print(searching.told())
     return ("table", n_bytes), ("loading", loading.bytes), ("searching", searching.bytes)
 
 

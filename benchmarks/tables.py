@@ -32,6 +32,7 @@ from mlflow_automl_remote.automl.data_script import DataOrder, prepare_data
 from mlflow_automl_remote.automl.executor import Executor
 from mlflow_automl_remote.automl.outcome import Outcome
 from mlflow_automl_remote.automl.sweep import Sweep, SweepResult
+from mlflow_automl_remote.automl.template import PRELOAD, Template
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.errors import DataError
 
@@ -224,7 +225,7 @@ def main() -> None:
     known = arguments.results.read_text().splitlines() if arguments.results.exists() else []
     lines = {line["table"]: line for line in map(json.loads, known)}
     names = [each["name"] for each in _index(arguments.data)] + list(MADE)
-    with Executor(preload=("mlflow_automl_remote.agent.preload",)) as executor:
+    with Executor(Template.spawn((*PRELOAD, "mlflow_automl_remote.agent.preload"))) as executor:
         for name in arguments.only or names:
             if name in lines:
                 continue

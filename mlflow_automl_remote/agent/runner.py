@@ -41,7 +41,7 @@ from mlflow_automl_remote.journal.events import (
     SweepInterrupted,
     SweepResumed,
 )
-from mlflow_automl_remote.states import SweepStatus
+from mlflow_automl_remote.states import IterationState, SweepStatus
 
 if TYPE_CHECKING:
     from mlflow_automl_remote.automl.proposals import PastIteration, Proposer
@@ -177,8 +177,17 @@ class Agent:
         if not isinstance(finished.value, DataSummary):
             if disk.failed_by_it(finished.state, finished.reason):
                 disk.check(self._workspace)
-            raise SweepFailed(f"The data could not be loaded: {finished.reason}")
+            raise SweepFailed(f"The data could not be loaded: {self._why(finished)}")
         self._recorder.record(data_loaded(finished.value, duration_s=time.monotonic() - begin))
+
+    def _why(self, finished: Finished) -> str:
+        """Say why there is no data; at the limit, which setting that is."""
+        if finished.state is not IterationState.TIMED_OUT:
+            return finished.reason
+        return (
+            "it was not there when the time of the sweep (experiment_timeout_minutes, "
+            f"{self._config.experiment_timeout_s:g} s) was up."
+        )
 
     def _search(self, executor: Executor) -> None:
         from mlflow_automl_remote.automl.sweep import Sweep

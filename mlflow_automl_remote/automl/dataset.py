@@ -5,6 +5,7 @@ Knows nothing of where it comes from (`data` checks it, `storage` keeps it on di
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
@@ -51,13 +52,17 @@ class TableRows:
     Args:
         table: Of any columns.
         indices: Positions of the rows.
+        let_go: Called when a column has been copied: no page of the table is needed then.
     """
 
     rows_of_table = True
     """By which `TablePreprocessor`, which knows nothing of this package, knows it."""
 
-    def __init__(self, table: pd.DataFrame, indices: Indices) -> None:
+    def __init__(
+        self, table: pd.DataFrame, indices: Indices, let_go: Callable[[], None] | None = None
+    ) -> None:
         self._table = table
+        self._let_go = let_go
         self._indices = indices
         self.columns = table.columns
         self.shape = (len(indices), table.shape[1])
@@ -65,8 +70,15 @@ class TableRows:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def piece(self, begin: int, end: int) -> TableRows:
+        """Give the rows from one position to before another."""
+        return TableRows(self._table, self._indices[begin:end])
+
     def __getitem__(self, name: object) -> pd.Series[Any]:
-        return self._table[name].iloc[self._indices]
+        column = self._table[name].iloc[self._indices]
+        if self._let_go is not None:
+            self._let_go()
+        return column
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 import numpy as np
@@ -26,8 +26,9 @@ from mlflow_automl_remote.automl.dataset import (
     FloatArray,
     Indices,
     Labels,
-    take_rows,
 )
+from mlflow_automl_remote.automl.feature_store import FeatureStore
+from mlflow_automl_remote.automl.features import Behind, RowSet, pass_on
 from mlflow_automl_remote.automl.splits import Splits, hold_out
 
 STOP_SHARE: Final = 0.1
@@ -75,7 +76,7 @@ class Evaluation:
     predict_s: float
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - all of it is needed once, and named at the call
     pipeline: Estimator,
     dataset: Dataset,
     splits: Splits,
@@ -83,6 +84,7 @@ def evaluate(
     scoring: Scoring | None = None,
     early_stopping: EarlyStopping | None = None,
     seed: int = 0,
+    store: FeatureStore | None = None,
 ) -> Evaluation:
     """Score a pipeline on the folds of a sweep.
 
@@ -92,7 +94,8 @@ def evaluate(
         splits: The folds.
         scoring: What the metrics depend on.
         early_stopping: How its model is stopped early; None to fit all its rounds.
-        seed: Of the rows that stop it.
+        seed: Of the rows that stop it; the same for all pipelines that share features.
+        store: Where what the steps before the model make is shared; None to make it here.
 
     Raises:
         ValueError: The pipeline predicts values that are not finite.
@@ -103,18 +106,22 @@ def evaluate(
     predictions: list[FloatArray] = []
     rounds: list[int] = []
     fit_s = predict_s = 0.0
-    for fit_rows, score_rows in splits.folds:
+    for number, (fit_rows, score_rows) in enumerate(splits.folds):
         begun = time.perf_counter()
+        X, y, weight = to_score(dataset, splits, score_rows)
+        rows = _rows(f"fold{number}", dataset, fit_rows, (X, score_rows))
         if early_stopping is None:
-            fitted = fit(clone(pipeline), dataset, fit_rows)
+            behind = pass_on(pipeline, rows, store)
+            model = _fit(
+                clone(_model_of(pipeline)), behind.fit, rows.y, _weight(dataset, fit_rows)
+            )
         else:
-            fitted, n_rounds = _fit_stopping_early(
-                pipeline, dataset, fit_rows, early_stopping, seed
+            behind, model, n_rounds = _fit_stopping_early(
+                pipeline, dataset, rows, early_stopping, seed, store
             )
             rounds.append(n_rounds)
         fitted_at = time.perf_counter()
-        X, y, weight = to_score(dataset, splits, score_rows)
-        predictions.append(predict(fitted, X, dataset))
+        predictions.append(predict(model, behind.others[0], dataset))
         predict_s += time.perf_counter() - fitted_at
         fit_s += fitted_at - begun
         per_fold.append(score(dataset, y, predictions[-1], weight, scoring))
@@ -128,25 +135,28 @@ def evaluate(
     )
 
 
-def fit(pipeline: Estimator, dataset: Dataset, rows: Indices) -> Estimator:
-    """Fit a pipeline, in place, on some rows with their weights."""
-    weight = None if dataset.sample_weight is None else dataset.sample_weight[rows]
-    return _fit(pipeline, dataset.rows(rows), dataset.y[rows], weight)
-
-
-def refit(pipeline: Estimator, dataset: Dataset, *, train: Indices | None = None) -> Estimator:
+def refit(
+    pipeline: Estimator,
+    dataset: Dataset,
+    *,
+    train: Indices | None = None,
+    store: FeatureStore | None = None,
+) -> Estimator:
     """Fit a clone on all rows, with the names of the columns where they are known.
 
     Args:
         pipeline: Is not changed.
         dataset: Features and targets.
         train: Only these rows; None for all.
+        store: Where what the steps before the model make is shared; None to make it here.
     """
-    X, y, weight = dataset.features(), dataset.y, dataset.sample_weight
-    if train is not None:
-        X, y = take_rows(X, train), y[train]
-        weight = None if weight is None else weight[train]
-    return _fit(clone(pipeline), X, y, weight)
+    rows = _rows("all", dataset, train)
+    if isinstance(dataset.X, np.ndarray):
+        rows = replace(rows, names=dataset.feature_names)
+    behind = pass_on(pipeline, rows, store)
+    weight = dataset.sample_weight if train is None else _weight(dataset, train)
+    model = _fit(clone(_model_of(pipeline)), behind.fit, rows.y, weight)
+    return cast("Estimator", Pipeline([*behind.steps, ("model", model)]))
 
 
 def with_rounds(pipeline: Estimator, early_stopping: EarlyStopping, rounds: int) -> Estimator:
@@ -261,53 +271,59 @@ def _by_scorer(
 def to_score(
     dataset: Dataset, splits: Splits, rows: Indices
 ) -> tuple[Features, Labels, FloatArray | None]:
-    """Give features, targets and weights of rows to score, of the data or its validation set."""
+    """Give the features that rows to score are rows of, and the rows' targets and weights."""
     if not splits.on_valid:
-        weight = dataset.sample_weight
-        return dataset.rows(rows), dataset.y[rows], None if weight is None else weight[rows]
+        return dataset.X, dataset.y[rows], _weight(dataset, rows)
     # For the type checker: splits are on the validation set only where there is one.
     assert dataset.X_valid is not None and dataset.y_valid is not None  # noqa: S101, PT018
     weight = dataset.sample_weight_valid
-    return (
-        take_rows(dataset.X_valid, rows),
-        dataset.y_valid[rows],
-        None if weight is None else weight[rows],
-    )
+    return dataset.X_valid, dataset.y_valid[rows], None if weight is None else weight[rows]
 
 
-def _fit(pipeline: Estimator, X: Features, y: Labels, weight: FloatArray | None) -> Estimator:
-    if weight is None:
-        return cast("Estimator", pipeline.fit(X, y))
-    fitted: Estimator = cast("Pipeline", pipeline).fit(X, y, model__sample_weight=weight)
-    return fitted
+def _rows(
+    name: str, dataset: Dataset, fit: Indices | None, *others: tuple[Features, Indices]
+) -> RowSet:
+    y = dataset.y if fit is None else dataset.y[fit]
+    return RowSet(name=name, X=dataset.X, y=y, fit=fit, others=others)
+
+
+def _weight(dataset: Dataset, rows: Indices) -> FloatArray | None:
+    return None if dataset.sample_weight is None else dataset.sample_weight[rows]
+
+
+def _model_of(pipeline: Estimator) -> Estimator:
+    model: Estimator = cast("Pipeline", pipeline)[-1]
+    return model
+
+
+def _fit(model: Estimator, X: object, y: Labels, weight: FloatArray | None) -> Estimator:
+    options = {} if weight is None else {"sample_weight": weight}
+    return cast("Estimator", model.fit(X, y, **options))
 
 
 def _fit_stopping_early(
     pipeline: Estimator,
     dataset: Dataset,
-    rows: Indices,
+    rows: RowSet,
     early_stopping: EarlyStopping,
     seed: int,
-) -> tuple[Estimator, int]:
-    """Fit a clone on most of some rows, watch it on the rest; give it and its rounds."""
+    store: FeatureStore | None,
+) -> tuple[Behind, Estimator, int]:
+    """Fit a model on most of some rows, watch it on the rest; give it and its rounds too."""
+    all_rows = cast("Indices", rows.fit)
     fit_rows, stop_rows = hold_out(
-        dataset.y, rows, STOP_SHARE, np.random.default_rng(seed), dataset.task
+        dataset.y, all_rows, STOP_SHARE, np.random.default_rng(seed), dataset.task
     )
-    whole = cast("Pipeline", with_rounds(pipeline, early_stopping, MAX_ROUNDS_STOPPED_EARLY))
-    front, model = whole[:-1], whole[-1]
-    weight = dataset.sample_weight
-    fit_X = front.fit_transform(dataset.rows(fit_rows), dataset.y[fit_rows])
+    others = (*rows.others, (dataset.X, stop_rows))
+    behind = pass_on(pipeline, _rows(f"{rows.name}, most", dataset, fit_rows, *others), store)
+    model = _model_of(with_rounds(pipeline, early_stopping, MAX_ROUNDS_STOPPED_EARLY))
     rounds = fit_stopping_early(
         early_stopping,
         model,
-        _part(fit_X, dataset.y, weight, fit_rows),
-        _part(front.transform(dataset.rows(stop_rows)), dataset.y, weight, stop_rows),
+        Part(X=behind.fit, y=dataset.y[fit_rows], weight=_weight(dataset, fit_rows)),
+        Part(X=behind.others[1], y=dataset.y[stop_rows], weight=_weight(dataset, stop_rows)),
     )
-    return Pipeline([*front.steps, whole.steps[-1]]), rounds
-
-
-def _part(X: object, y: Labels, weight: FloatArray | None, rows: Indices) -> Part:
-    return Part(X=X, y=y[rows], weight=None if weight is None else weight[rows])
+    return behind, model, rounds
 
 
 def _without_noise(predicted: FloatArray) -> FloatArray:

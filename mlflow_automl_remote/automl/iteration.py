@@ -12,10 +12,18 @@ from typing import Final, cast
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from mlflow_automl_remote.automl import data, evaluation, featurization, pipelines, predictions
+from mlflow_automl_remote.automl import (
+    data,
+    evaluation,
+    featurization,
+    pages,
+    pipelines,
+    predictions,
+)
 from mlflow_automl_remote.automl.components.base import Device, Estimator, Scalar
 from mlflow_automl_remote.automl.dataset import Dataset, take_rows
 from mlflow_automl_remote.automl.evaluation import Scoring
+from mlflow_automl_remote.automl.feature_store import FeatureStore
 from mlflow_automl_remote.automl.featurization import FeatureSummary
 from mlflow_automl_remote.automl.featurization.preprocessor import TablePreprocessor
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
@@ -54,6 +62,7 @@ class IterationOrder:
         device: Where boosters that can are fitted.
         save_model: Writes the fitted pipeline, or None.
         save_charts: Draws the predictions, or None.
+        features_dir: What steps before models make is shared here; None to make it alone.
     """
 
     spec: PipelineSpec
@@ -65,6 +74,7 @@ class IterationOrder:
     device: Device
     save_model: SaveModel | None
     save_charts: SaveCharts | None = None
+    features_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +110,23 @@ def run_iteration(order: IterationOrder) -> IterationResult:
         Exception: Whatever the pipeline or `save_model` raises.
     """
     dataset = data.open_dataset(order.data_dir)
+    if order.features_dir is None or pipelines.stored_cells(dataset) <= featurization.LARGE_CELLS:
+        return _run(order, dataset)
+    with pages.given_back(order.data_dir, order.features_dir):
+        return _run(order, dataset)
+
+
+def _run(order: IterationOrder, dataset: Dataset) -> IterationResult:
     splits = splits_of(order.data_dir, dataset, order.config)
     context = pipelines.context_for(
         dataset, splits=splits, seed=order.seed, n_jobs=order.n_jobs, device=order.device
     )
-    pipeline = pipelines.build(order.spec, dataset.task, context, dataset=dataset)
+    store = None
+    if order.features_dir is not None:
+        store = FeatureStore(order.features_dir, order.data_dir)
+    pipeline = pipelines.build(
+        order.spec, dataset.task, context, dataset=dataset, features_seed=order.config.seed
+    )
     stopping = pipelines.early_stopping_of(order.spec, dataset.task, context)
     scored = evaluation.evaluate(
         pipeline,
@@ -112,13 +134,14 @@ def run_iteration(order: IterationOrder) -> IterationResult:
         splits,
         scoring=scoring_of(order.config, dataset),
         early_stopping=stopping,
-        seed=order.seed,
+        seed=order.config.seed,
+        store=store,
     )
     refuse_undefined(scored.metrics, order.config.primary_metric)
     begun = time.perf_counter()
     if stopping is not None and scored.rounds is not None:
         pipeline = evaluation.with_rounds(pipeline, stopping, scored.rounds)
-    fitted = evaluation.refit(pipeline, dataset, train=splits.train)
+    fitted = evaluation.refit(pipeline, dataset, train=splits.train, store=store)
     refit_s = time.perf_counter() - begun
     predictions.save(order.output_dir, scored.predictions, dataset, splits)
     if order.save_model is not None:

@@ -197,6 +197,7 @@ def _fork_worker(order: Order, answer_file: int, connection: Connection) -> int:
     if worker:
         return worker
     try:
+        os.setpgid(0, 0)  # a group that can be killed at a stroke, without the keeper
         process_tree.die_with_parent(keeper)
         connection.close()
         _write_answer(answer_file, _run(order))

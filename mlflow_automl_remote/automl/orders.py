@@ -35,6 +35,7 @@ class Orders:
     Attributes:
         config: The settings, with what the data adds to them.
         data_dir: Folder of the dataset.
+        features_dir: Where iterations share what the steps before their models make.
         output_root: Has one folder per iteration, named by its number.
         find_output: Gives the folder of a finished iteration, if a callback moved it.
         n_threads: Of an iteration.
@@ -46,6 +47,7 @@ class Orders:
 
     config: AutoMLConfig
     data_dir: Path
+    features_dir: Path
     output_root: Path
     find_output: Callable[[int], Path]
     n_threads: int
@@ -59,6 +61,7 @@ class Orders:
         return Settings(
             config=self.config,
             data_dir=self.data_dir,
+            features_dir=self.features_dir,
             n_places=n_places,
             n_threads=self.n_threads,
             device=self.device,
@@ -78,6 +81,7 @@ class Orders:
             device=self.device,
             save_model=self.save_model,
             save_charts=self.save_charts,
+            features_dir=self.features_dir,
         )
         return run_iteration, order, None
 

@@ -14,6 +14,7 @@ from mlflow_automl_remote.automl import featurization
 from mlflow_automl_remote.automl.components import MODELS, SCALERS
 from mlflow_automl_remote.automl.components.base import (
     FEWEST_TO_STOP_EARLY,
+    TREE_SCALERS,
     BuildContext,
     Component,
     Device,
@@ -81,7 +82,12 @@ def components_of(spec: PipelineSpec, task: Task) -> tuple[Component, Component]
 
 
 def build(
-    spec: PipelineSpec, task: Task, context: BuildContext, *, dataset: Dataset | None = None
+    spec: PipelineSpec,
+    task: Task,
+    context: BuildContext,
+    *,
+    dataset: Dataset | None = None,
+    features_seed: int = 0,
 ) -> Estimator:
     """Make an unfitted scikit-learn `Pipeline` with the steps `scaler` and `model`.
 
@@ -93,17 +99,20 @@ def build(
             step `preprocess` that turns them into what the model takes. Trees take categories and
             missing values as they are; a scaler that keeps the order of numbers says nothing to
             them, so it is passed over.
+        features_seed: Of that step: the same for all pipelines that share what it makes.
     """
     scaler, model = components_of(spec, task)
     native = model.mode == "native" and spec.scaler in _ORDER_IS_KEPT
     steps: list[tuple[str, object]] = []
     if dataset is not None:
         mode: Literal["dense", "native"] = "native" if native else "dense"
-        first = featurization.build_preprocessor(dataset, mode=mode, task=task, seed=context.seed)
-        steps += [("preprocess", first)] if first is not None else []
-        # What the first step makes is nobody else's: the scaler need not copy it.
-        context = replace(context, in_place=first is not None)
-    if native and (steps or context.has_gaps):
+        first = featurization.build_preprocessor(dataset, mode=mode, task=task, seed=features_seed)
+        if first is not None:
+            steps.append(("preprocess", first))
+            # What the first step makes is nobody else's: the scaler need not copy it.
+            context = replace(context, in_place=True, n_codes=first.n_codes)
+    sees_order = model.scalers == TREE_SCALERS and spec.scaler in _ORDER_IS_KEPT
+    if sees_order and (steps or context.has_gaps):
         steps.append(("scaler", "passthrough"))
     else:
         steps.append(("scaler", scaler.build(spec.of_step("scaler"), context)))

@@ -119,7 +119,16 @@ def _reap_until(deadline: float, reaped: Callable[[int, int], None]) -> bool:
 
 
 def _signal_all(number: signal.Signals) -> None:
-    for pid in descendants():
+    """Signal all descendants; their groups first: none in it can fork on meanwhile."""
+    found = descendants()
+    groups = set()
+    for pid in found:
+        with suppress(ProcessLookupError):
+            groups.add(os.getpgid(pid))
+    for group in groups - {os.getpgrp()}:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, number)
+    for pid in found:
         with suppress(ProcessLookupError, PermissionError):  # gone, or of another user by setuid
             os.kill(pid, number)
 

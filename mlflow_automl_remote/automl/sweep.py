@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -44,6 +45,7 @@ __all__ = ["Outcome", "Sweep", "SweepCallback", "SweepResult", "iteration_seed"]
 MOST_OVERDUE_S: Final = 0.5
 """So long after its time a sweep still saves the models of iterations that lost the race."""
 SAMPLE_NAME: Final = "sample"
+FEATURES_NAME: Final = "features"
 
 _LOG = logging.getLogger(__name__)
 
@@ -104,6 +106,7 @@ class Sweep:
         self._orders = Orders(
             config=order_config,
             data_dir=data_dir,
+            features_dir=output_root / FEATURES_NAME,
             output_root=output_root,
             find_output=find_output or (lambda number: output_root / str(number)),
             n_threads=self.plan.n_threads,
@@ -148,6 +151,7 @@ class Sweep:
             self._finish_all()
         finally:
             self._stop_running()  # after an exception of the callback; else none is left
+            shutil.rmtree(self._orders.features_dir, ignore_errors=True)
         scores = scores_of(self._config, self._outcomes, self._history)
         return SweepResult(
             outcomes=tuple(self._outcomes),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -205,6 +206,52 @@ def test_bad_data_ends_the_sweep_with_its_reason(
     assert state.status is SweepStatus.FAILED
     assert expected in state.reason
     assert state.iterations == {}
+
+
+BOMB = """
+import os, time
+
+def get_data():
+    for _ in range(9):  # should it not be killed, it stops by itself
+        os.fork()
+        time.sleep(0.01)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "settings", "expected"),
+    [
+        (BOMB, {}, "The data could not be loaded: Killed because it had started more than"),
+        (
+            "import time\n\ndef get_data():\n    time.sleep(600)\n",
+            {"experiment_timeout_minutes": "2s"},
+            "The data could not be loaded: it was not there when the time of the sweep "
+            "(experiment_timeout_minutes, 2 s) was up.",
+        ),
+        (
+            "import os\n\ndef get_data():\n    os._exit(9)\n",
+            {},
+            "The data could not be loaded: Ended without an answer, with exit code 9.",
+        ),
+    ],
+    ids=["fork bomb", "hangs", "exits"],
+)
+def test_data_that_never_comes_ends_the_sweep_with_its_reason(
+    make: Callable[..., Workspace], script: str, settings: dict[str, object], expected: str
+) -> None:
+    """Soon, and with everything that get_data() had started."""
+    workspace = make(script=script, **settings)
+    begun = time.monotonic()
+    state = workspace.run()
+    assert time.monotonic() - begun < 40
+    assert state.status is SweepStatus.FAILED
+    assert expected in state.reason
+    assert state.iterations == {}
+    mine = str(workspace.path).encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            assert mine not in (process / "cmdline").read_bytes()
 
 
 def test_a_sweep_goes_on_where_a_killed_agent_left_it(make: Callable[..., Workspace]) -> None:

@@ -50,7 +50,7 @@ class Estimator(Protocol):
     `fit` takes X of shape (n_rows, n_features) and y of shape (n_rows,) and returns itself.
     """
 
-    def fit(self, X: Any, y: Any) -> Any:
+    def fit(self, X: Any, y: Any, **options: Any) -> Any:
         """Learn, and give itself."""
         ...
 
@@ -98,6 +98,7 @@ class BuildContext:
         is_sparse: Whether X is a sparse matrix.
         has_gaps: Whether X is an array that lacks values.
         in_place: Whether a scaler may write over what it is given.
+        n_codes: How many columns, the first, are codes of categories.
         n_cells: Values in so many rows; of a sparse matrix, those that are not 0.
     """
 
@@ -113,6 +114,7 @@ class BuildContext:
     is_sparse: bool = False
     has_gaps: bool = False
     in_place: bool = False
+    n_codes: int = 0
     n_cells: int = 0
 
     @property

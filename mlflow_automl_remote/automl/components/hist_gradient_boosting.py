@@ -37,7 +37,7 @@ def _build(kind: Callable[..., Estimator]) -> Build:
     def build(params: Params, context: BuildContext) -> Estimator:
         return kind(
             early_stopping=False,
-            categorical_features="from_dtype",
+            categorical_features=list(range(context.n_codes)) or None,
             random_state=context.seed,
             **params,
         )

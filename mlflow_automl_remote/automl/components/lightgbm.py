@@ -56,6 +56,8 @@ def _smallest_leaf(context: BuildContext) -> float:
 
 def _build(kind: Callable[..., Estimator]) -> Build:
     def build(params: Params, context: BuildContext) -> Estimator:
+        # An alias of `categorical_feature`, which `fit` takes and the constructor ignores.
+        codes = {"cat_feature": list(range(context.n_codes))} if context.n_codes else {}
         return kind(
             subsample_freq=1,  # without it `subsample` does nothing
             min_child_weight=_smallest_leaf(context),
@@ -64,6 +66,7 @@ def _build(kind: Callable[..., Estimator]) -> Build:
             verbosity=-1,
             deterministic=True,
             force_row_wise=True,  # else it times both ways first, and the faster one differs
+            **codes,
             **params,
         )
 

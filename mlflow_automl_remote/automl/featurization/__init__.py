@@ -23,6 +23,8 @@ from mlflow_automl_remote.config import Task
 
 LARGE_CELLS: Final = 5_000_000
 """Above so many values, single precision halves the memory of every iteration."""
+MAX_CLASSES_FOR_MEANS: Final = 10
+"""Mean targets are one column for each class; of more classes categories are coded or one-hot."""
 N_TEXT: Final = 30
 """Numbers that a column of free text becomes."""
 N_TEXT_OF_LARGE: Final = 10
@@ -56,8 +58,8 @@ def build_preprocessor(
 
     Args:
         dataset: The data.
-        mode: `dense` for models that want an array without gaps; `native` for models that have
-            categories and missing values of their own: a DataFrame with category columns.
+        mode: `dense` for models that want no gaps; `native` for models that have categories and
+            missing values of their own.
         task: The kind of problem.
         seed: Of everything random in it.
 
@@ -69,8 +71,9 @@ def build_preprocessor(
     if dataset.is_sparse or (isinstance(X, np.ndarray) and (mode == "native" or not _gaps(X))):
         return None
     large = dataset.n_rows * dataset.n_features > LARGE_CELLS
+    means = task == "regression" or len(dataset.classes) <= MAX_CLASSES_FOR_MEANS
     return TablePreprocessor(
-        tuple((column.name, _kind(column)) for column in dataset.x_columns),
+        tuple((column.name, _kind(column, means=means)) for column in dataset.x_columns),
         mode=mode,
         task=task,
         dtype="float32" if large else "float64",
@@ -132,9 +135,9 @@ def _gaps(X: np.ndarray) -> bool:
     return bool(np.isnan(X.sum())) and bool(np.isnan(X).any())
 
 
-def _kind(column: ColumnSchema) -> Kind:
+def _kind(column: ColumnSchema, *, means: bool) -> Kind:
     if column.dropped_reason is not None:
         return "dropped"
-    if column.kind == "category" and column.n_unique > MAX_ONE_HOT:
+    if column.kind == "category" and column.n_unique > MAX_ONE_HOT and means:
         return "many"
     return column.kind

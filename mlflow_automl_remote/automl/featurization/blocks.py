@@ -57,12 +57,35 @@ class Block(Protocol):
         """Write numbers into `out`, of shape (n_rows, n_names)."""
         ...
 
-    def write_fitted(self, columns: Columns, out: Out) -> None:
-        """Do the same for the rows that it was just fitted on, as a model is to be fitted on."""
+    def write_fitted(self, columns: Columns, out: Out, begin: int) -> None:
+        """Do the same for rows that it was fitted on, from row `begin` on.
+
+        They are written as a model is to be fitted on them.
+        """
+        ...
+
+    def forget_rows(self) -> None:
+        """Drop what is kept for `write_fitted`."""
         ...
 
 
-class Numbers:
+class Plain:
+    """A block to which rows fitted on are like any other."""
+
+    def write(self, columns: Columns, out: Out) -> None:
+        """Write numbers into `out`."""
+        raise NotImplementedError
+
+    def write_fitted(self, columns: Columns, out: Out, begin: int) -> None:
+        """Do the same for rows that it was fitted on."""
+        del begin
+        self.write(columns, out)
+
+    def forget_rows(self) -> None:
+        """Do nothing: no row is kept."""
+
+
+class Numbers(Plain):
     """Numbers and truth values; gaps are filled with the median and marked, or kept."""
 
     is_category = False
@@ -109,8 +132,6 @@ class Numbers:
             if at in marks:
                 out[:, marks[at]] = missing
 
-    write_fitted = write
-
 
 class Dates(Numbers):
     """Points in time as days since 1970 and as the parts of a calendar that differ."""
@@ -153,7 +174,7 @@ def _part(times: pd.DatetimeIndex, part: str) -> FloatArray:
     return np.asarray(getattr(times, part), dtype=np.float64)
 
 
-class Text:
+class Text(Plain):
     """Free text as a few directions in the space of its words (TF-IDF, then truncated SVD).
 
     Words and directions are learnt from at most `MAX_TEXTS` rows: more would not change them, and
@@ -198,5 +219,3 @@ class Text:
             weights = self.words.transform(as_text(column.iloc[begin : begin + MAX_TEXTS]))
             found = weights.toarray() if self.svd is None else self.svd.transform(weights)
             out[begin : begin + MAX_TEXTS] = found[:, :n_kept]
-
-    write_fitted = write

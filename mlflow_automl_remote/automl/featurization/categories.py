@@ -1,22 +1,19 @@
 """Blocks of categories: columns of 0 and 1, codes, or mean targets, fitted inside a fold.
 
-Travels with the models that use it: imports nothing of this package but `values`.
+Travels with the models that use it: imports nothing of this package but `blocks` and `values`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mlflow_automl_remote.automl.featurization.blocks import Columns, Out, Plain, Target
 from mlflow_automl_remote.automl.featurization.values import FloatArray, factorize
-
-Columns: TypeAlias = "Mapping[str, pd.Series[Any]]"
-Target: TypeAlias = NDArray[np.generic]
-Out: TypeAlias = NDArray[Any]
 
 N_CROSS_FIT: Final = 5  # parts of the rows; each is encoded by the targets of the others
 PRIOR_ROWS: Final = 10.0  # a category with so many rows is half its own mean, half that of all
@@ -63,7 +60,7 @@ class Levels:
         return ["missing", *map(str, self.texts), *(["others"] if self.has_others else [])]
 
 
-class _Categories:
+class _Categories(Plain):
     """What blocks of categories have in common."""
 
     def __init__(self, wanted: Sequence[str], *, max_levels: int | None) -> None:
@@ -104,8 +101,6 @@ class OneHot(_Categories):
                 out[:, at] = codes == code
                 at += 1
 
-    write_fitted = write
-
 
 def _one_hot_codes(level: Levels) -> list[int]:
     first = 0 if level.has_missing else 1
@@ -132,8 +127,6 @@ class Codes(_Categories):
         for at, codes in enumerate(self.codes(columns)):
             out[:, at] = codes
 
-    write_fitted = write
-
 
 class TargetMeans(_Categories):
     """Categories as the mean target of their rows, drawn to the mean of all, and as their count.
@@ -154,31 +147,37 @@ class TargetMeans(_Categories):
         """Learn the means of all rows."""
         targets, shown = self._targets(y)
         prior = targets.mean(axis=0)
-        self.means, self.counts = [], []
+        parts = np.random.default_rng(self.seed).permutation(len(targets)) % N_CROSS_FIT
+        self.means: list[FloatArray] = []
+        self.counts: list[FloatArray] = []
+        self._of_others: list[FloatArray] = []
         for name in self.wanted:
             codes = self.levels[name].fit(columns[name])
             size = self.levels[name].n_codes
             self.means.append(_means(*_sums(codes, targets, size), prior))
+            self._of_others.append(_means_of_others(codes, targets, size, parts))
             self.counts.append(np.log1p(np.bincount(codes, minlength=size)))
         self.names = [f"{name}_mean{each}" for name in self.wanted for each in shown]
         self.names += [f"{name}_count" for name in self.wanted]
         self.sources = [name for name in self.wanted for _ in shown] + list(self.wanted)
-        self._fitted_on: FloatArray | None = targets
+        self._part_of: NDArray[np.int8] = parts.astype(np.int8)
 
     def write(self, columns: Columns, out: Out) -> None:
         """Write means and counts; the mean of all for a category that was never seen."""
         for number, codes in enumerate(self.codes(columns)):
             self._write(number, self.means[number][codes], codes, out)
 
-    def write_fitted(self, columns: Columns, out: Out) -> None:
+    def write_fitted(self, columns: Columns, out: Out, begin: int) -> None:
         """Write means that leave each row's own part out."""
-        targets, self._fitted_on = self._fitted_on, None
-        if targets is None:
-            raise RuntimeError("Targets are kept until the rows fitted on are written, once.")
-        parts = np.random.default_rng(self.seed).permutation(len(targets)) % N_CROSS_FIT
+        parts = self._part_of[begin : begin + len(out)].astype(np.intp)
         for number, codes in enumerate(self.codes(columns)):
-            size = self.levels[self.wanted[number]].n_codes
-            self._write(number, _cross_fitted(codes, targets, size, parts), codes, out)
+            places = parts * self.levels[self.wanted[number]].n_codes + codes
+            self._write(number, self._of_others[number][places], codes, out)
+
+    def forget_rows(self) -> None:
+        """Drop what only the rows that it was fitted on need."""
+        self._of_others = []
+        self._part_of = self._part_of[:0]
 
     def _write(self, number: int, means: FloatArray, codes: NDArray[np.intp], out: Out) -> None:
         """Write what comes out of one column: its means, and its count after all means."""
@@ -209,17 +208,20 @@ def _means(sums: FloatArray, counts: FloatArray, prior: FloatArray) -> FloatArra
     return (sums + PRIOR_ROWS * prior) / (counts + PRIOR_ROWS)
 
 
-def _cross_fitted(
+def _means_of_others(
     codes: NDArray[np.intp], targets: FloatArray, n_codes: int, parts: NDArray[np.intp]
 ) -> FloatArray:
-    """Encode each part of the rows by the targets of the others, of shape (n_rows, n_means)."""
-    places = parts * n_codes + codes  # one for each category in each part
+    """Give, for each code in each part of the rows, the mean of its targets in the other parts.
+
+    Returns:
+        Of shape (N_CROSS_FIT * n_codes, n_means).
+    """
+    places = parts * n_codes + codes
     sums, counts = _sums(places, targets, N_CROSS_FIT * n_codes)
     sums = sums.reshape(N_CROSS_FIT, n_codes, -1)
     counts = counts.reshape(N_CROSS_FIT, n_codes, 1)
     others, n_others = sums.sum(axis=0) - sums, counts.sum(axis=0) - counts
     n_rows = np.maximum(n_others.sum(axis=1, keepdims=True), 1)
     prior = others.sum(axis=1, keepdims=True) / n_rows
-    means = _means(others, n_others, prior).reshape(N_CROSS_FIT * n_codes, -1)
-    encoded: FloatArray = means[places]
-    return encoded
+    means: FloatArray = _means(others, n_others, prior).reshape(N_CROSS_FIT * n_codes, -1)
+    return means

@@ -5,7 +5,7 @@ Travels with the models that use it: imports nothing of this package but the blo
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from typing import Any, Final, Literal, Self, cast
 
 import numpy as np
@@ -28,7 +28,8 @@ Kind = Literal["number", "boolean", "category", "many", "date", "text", "dropped
 
 MAX_ONE_HOT: Final = 25  # categories with a column of their own; the rest shares one
 MAX_CODES: Final = 250  # categories with a code of their own: models count in one byte
-MAX_CLASSES_FOR_MEANS: Final = 10  # each of them would add a column per column
+MOST_ROWS: Final = 50_000  # written at a time
+MOST_CELLS: Final = 16_000_000  # numbers written at a time, of wide tables
 
 
 class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -38,11 +39,10 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     without values and a text where a number was are all understood at predict time.
 
     Args:
-        columns: Name and kind of each column of X, in order. `many` is a category column with more
-            different values than one-hot columns can hold; `dropped` ones are passed over.
-        mode: `dense` gives an array without gaps; `native` a DataFrame that keeps NaN and has
-            category columns with whole numbers as categories, never missing, where 0 stands for a
-            missing value.
+        columns: Name and kind of each column of X, in order. `many` is a category column that
+            becomes mean targets; `dropped` ones are passed over.
+        mode: `dense` gives no gaps; `native` keeps NaN and begins with codes of categories: whole
+            numbers, never missing, where 0 stands for a missing value.
         task: The kind of problem.
         dtype: Of the numbers that come out.
         n_text_components: Numbers that a column of free text becomes.
@@ -50,7 +50,6 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         blocks_: What was made of the columns, after fitting.
-        categorical_features_: Positions of category codes in the output.
     """
 
     def __init__(
@@ -70,16 +69,30 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.n_text_components = n_text_components
         self.random_state = random_state
 
+    @property
+    def n_codes(self) -> int:
+        """How many of the columns that come out are codes of categories; they are the first."""
+        return len(self._of("category")) if self.mode == "native" else 0
+
     def fit(self, X: Any, y: Target) -> Self:
         """Learn from rows and targets."""
-        self.fit_transform(X, y)
-        return self
+        return self.learn(X, y).forget_rows()
 
     def fit_transform(self, X: Any, y: Target) -> Any:
         """Learn from rows and targets, and give the rows as a model is to be fitted on them.
 
         Not the same as `fit` and then `transform`: a row's own target is left out of its numbers.
         """
+        made = self._joined(self.learn(X, y).pieces(X, fitted=True), len(X))
+        self.forget_rows()
+        return made
+
+    def transform(self, X: Any) -> Any:
+        """Give rows as numbers."""
+        return self._joined(self.pieces(X, fitted=False), len(X))
+
+    def learn(self, X: Any, y: Target) -> Self:
+        """Learn from rows and targets; `pieces` may then be asked for these rows."""
         self.n_features_in_ = len(self.columns)
         if _is_named(X):
             self.feature_names_in_ = np.array([name for name, _ in self.columns], dtype=object)
@@ -88,12 +101,40 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.blocks_ = self._blocks(n_classes)
         for block in self.blocks_:
             block.fit(columns, y)
-        self.categorical_features_ = self._positions()
-        return self._written(columns, len(X), fitted=True)
+        return self
 
-    def transform(self, X: Any) -> Any:
-        """Give rows as numbers."""
-        return self._written(self._columns(X), len(X), fitted=False)
+    def pieces(self, X: Any, *, fitted: bool) -> Iterator[NDArray[Any]]:
+        """Give rows as numbers, some at a time, so that all of them are never in memory.
+
+        Args:
+            X: Rows.
+            fitted: Whether they are all the rows that were just learnt from.
+        """
+        n_out = self.n_features_out
+        n_rows = max(1, min(MOST_ROWS, MOST_CELLS // max(n_out, 1)))
+        for begin in range(0, len(X), n_rows):
+            piece = _rows(X, begin, min(begin + n_rows, len(X)))
+            columns, out = self._columns(piece), np.empty((len(piece), n_out), self.dtype)
+            at = 0
+            for block in self.blocks_:
+                part = out[:, at : at + len(block.names)]
+                if fitted:
+                    block.write_fitted(columns, part, begin)
+                else:
+                    block.write(columns, part)
+                at += len(block.names)
+            yield out
+
+    def forget_rows(self) -> Self:
+        """Drop what only the rows that were learnt from need."""
+        for block in self.blocks_:
+            block.forget_rows()
+        return self
+
+    @property
+    def n_features_out(self) -> int:
+        """How many numbers a row becomes."""
+        return sum(len(block.names) for block in self.blocks_)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Give the name of each number that comes out."""
@@ -105,19 +146,17 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _blocks(self, n_classes: int) -> list[Block]:
         few, many = self._of("category"), self._of("many")
-        if n_classes > MAX_CLASSES_FOR_MEANS:
-            few, many = self._of("category", "many"), []
         fill = self.mode == "dense"
         seed = self.random_state
         blocks: list[Block] = []
+        if few and not fill:
+            blocks.append(Codes(few, max_levels=MAX_CODES))
         if numbers := self._of("number", "boolean"):
             blocks.append(Numbers(numbers, fill=fill))
         if dates := self._of("date"):
             blocks.append(Dates(dates, fill=fill))
         if few and fill:
             blocks.append(OneHot(few, max_levels=MAX_ONE_HOT))
-        elif few:
-            blocks.append(Codes(few, max_levels=MAX_CODES))
         if many:
             blocks.append(TargetMeans(many, n_classes=n_classes, seed=seed))
         n_components = self.n_text_components
@@ -140,35 +179,15 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             )
         return {name: pd.Series(array[:, at]) for at, name in enumerate(names)}
 
-    def _positions(self) -> list[int]:
-        flags = [block.is_category for block in self.blocks_ for _ in block.names]
-        return [at for at, flag in enumerate(flags) if flag]
-
-    def _written(self, columns: Columns, n_rows: int, *, fitted: bool) -> Any:
-        """Have the blocks write into what comes out: nothing is there twice."""
-        if self.mode == "native":
-            return self._framed(columns, n_rows, fitted=fitted)
-        out = np.empty((n_rows, sum(len(block.names) for block in self.blocks_)), self.dtype)
+    def _joined(self, pieces: Iterator[NDArray[Any]], n_rows: int) -> NDArray[Any]:
+        out = np.empty((n_rows, self.n_features_out), self.dtype)
         at = 0
-        for block in self.blocks_:
-            part = out[:, at : at + len(block.names)]
-            (block.write_fitted if fitted else block.write)(columns, part)
-            at += len(block.names)
+        for piece in pieces:
+            if len(piece) == n_rows:
+                return piece
+            out[at : at + len(piece)] = piece
+            at += len(piece)
         return out
-
-    def _framed(self, columns: Columns, n_rows: int, *, fitted: bool) -> pd.DataFrame:
-        names = iter(_unique([_safe(name) for name in self.get_feature_names_out()]))
-        made: dict[str, Any] = {}
-        for block in self.blocks_:
-            if isinstance(block, Codes):
-                for source, codes in zip(block.wanted, block.codes(columns), strict=True):
-                    kinds = pd.RangeIndex(block.levels[source].n_codes)
-                    made[next(names)] = pd.Categorical.from_codes(codes.astype(np.int16), kinds)
-                continue
-            part = np.empty((n_rows, len(block.names)), self.dtype, order="F")
-            (block.write_fitted if fitted else block.write)(columns, part)
-            made |= {next(names): part[:, at] for at in range(len(block.names))}
-        return pd.DataFrame(made, index=range(n_rows), copy=False)
 
 
 def _is_named(X: Any) -> bool:
@@ -176,9 +195,10 @@ def _is_named(X: Any) -> bool:
     return isinstance(X, pd.DataFrame) or hasattr(X, "rows_of_table")
 
 
-def _safe(name: str) -> str:
-    """Replace what LightGBM and XGBoost refuse in a name."""
-    return re.sub(r'[\[\]{}<>",:]', "_", name)
+def _rows(X: Any, begin: int, end: int) -> Any:
+    if isinstance(X, pd.DataFrame):
+        return X.iloc[begin:end]
+    return X.piece(begin, end) if _is_named(X) else X[begin:end]
 
 
 def _unique(names: list[str]) -> list[str]:

@@ -55,6 +55,7 @@ class Settings:
     Attributes:
         config: The settings of the sweep.
         data_dir: Folder of the dataset.
+        features_dir: Where iterations share what the steps before their models make.
         n_places: Iterations at a time.
         n_threads: Threads of each of them.
         device: Where boosters that can are fitted.
@@ -64,6 +65,7 @@ class Settings:
 
     config: AutoMLConfig
     data_dir: Path
+    features_dir: Path
     n_places: int
     n_threads: int
     device: Device
@@ -139,6 +141,7 @@ class Driver:
             spec=step.proposal.spec,
             config=each.config,
             data_dir=each.data_dir,
+            features_dir=each.features_dir,
             output_dir=output_dir,
             seed=seed,
             folds=step.folds,

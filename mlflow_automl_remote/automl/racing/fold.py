@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -25,7 +25,9 @@ from mlflow_automl_remote.automl.components.base import (
     Part,
 )
 from mlflow_automl_remote.automl.components.labels import fit_until
-from mlflow_automl_remote.automl.dataset import Dataset, Features, FloatArray, Indices, take_rows
+from mlflow_automl_remote.automl.dataset import Dataset, FloatArray, Indices
+from mlflow_automl_remote.automl.feature_store import FeatureStore
+from mlflow_automl_remote.automl.features import Behind, RowSet, pass_on
 from mlflow_automl_remote.automl.iteration import scoring_of
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
 from mlflow_automl_remote.automl.sample import splits_of
@@ -45,6 +47,7 @@ class FoldsOrder:
         spec: The pipeline.
         config: The settings of the sweep.
         data_dir: Folder of the dataset.
+        features_dir: Where iterations share what the steps before their models make.
         output_dir: Of the iteration; gets `folds`.
         seed: Of the pipeline.
         folds: Which folds, by number.
@@ -58,6 +61,7 @@ class FoldsOrder:
     spec: PipelineSpec
     config: AutoMLConfig
     data_dir: Path
+    features_dir: Path
     output_dir: Path
     seed: int
     folds: tuple[int, ...]
@@ -100,18 +104,30 @@ def run_folds(order: FoldsOrder) -> FoldsResult:
     )
     component = pipelines.components_of(order.spec, dataset.task)[1]
     scoring = scoring_of(order.config, dataset)
+    store = FeatureStore(order.features_dir, order.data_dir)
     (order.output_dir / FOLDS_NAME).mkdir(exist_ok=True)
     settled, scores, fit_s, predict_s, keep_s = order.settled, [], 0.0, 0.0, 0.0
     for number in order.folds:
         begun = time.monotonic()
         fit_rows, score_rows = splits.folds[number]
         until = min(begun + order.fit_s, order.until)
-        pipeline = pipelines.build(order.spec, dataset.task, context, dataset=dataset)
-        fitting = _Fitting(component, dataset, context, settled, until)
-        fitted, settled = fitting.fit(pipeline, fit_rows)
-        fitted_at = time.monotonic()
+        pipeline = pipelines.build(
+            order.spec, dataset.task, context, dataset=dataset, features_seed=order.config.seed
+        )
         X, y, weight = evaluation.to_score(dataset, splits, score_rows)
-        predicted = evaluation.predict(fitted, X, dataset)
+        rows = RowSet(
+            name=f"fold{number}",
+            X=dataset.X,
+            y=dataset.y[fit_rows],
+            fit=fit_rows,
+            others=((X, score_rows),),
+            names=dataset.feature_names if isinstance(dataset.X, np.ndarray) else None,
+        )
+        fitting = _Fitting(component, dataset, context, settled, until, store, order.config.seed)
+        behind, model, settled = fitting.fit(pipeline, rows)
+        fitted = Pipeline([*behind.steps, ("model", model)])
+        fitted_at = time.monotonic()
+        predicted = evaluation.predict(model, behind.others[0], dataset)
         predicted_at = time.monotonic()
         predict_s += predicted_at - fitted_at
         fit_s += fitted_at - begun
@@ -180,40 +196,42 @@ class _Fitting:
     context: BuildContext
     settled: Pace | None
     until: float
+    store: FeatureStore
+    stop_seed: int
 
-    def fit(self, pipeline: Estimator, rows: Indices) -> tuple[Estimator, Pace | None]:
+    def fit(self, pipeline: Estimator, rows: RowSet) -> tuple[Behind, Estimator, Pace | None]:
         """Fit on some rows; the first fold finds out how many rounds are best, on part of them."""
-        whole = cast("Pipeline", pipeline)
+        model: Estimator = cast("Pipeline", pipeline)[-1]
+        fit_rows = cast("Indices", rows.fit)
         how = self.component.fit_until
         if how is None:
-            return self._fit_at_once(whole, rows), None
+            behind = pass_on(pipeline, rows, self.store)
+            part = self._part(behind.fit, fit_rows)
+            weight = {} if part.weight is None else {"sample_weight": part.weight}
+            return behind, model.fit(part.X, part.y, **weight), None
         stop_rows: Indices | None = None
         if self.settled is None and self.context.stops_early:
-            rng = np.random.default_rng(self.context.seed)
+            rng = np.random.default_rng(self.stop_seed)
             share = evaluation.STOP_SHARE
-            rows, stop_rows = hold_out(self.dataset.y, rows, share, rng, self.dataset.task)
-        front, model = whole[:-1], whole[-1]
-        fit = self._part(front.fit_transform(self._rows(rows), self.dataset.y[rows]), rows)
-        stop = None
-        if stop_rows is not None:
-            stop = self._part(front.transform(self._rows(stop_rows)), stop_rows)
+            fit_rows, stop_rows = hold_out(
+                self.dataset.y, fit_rows, share, rng, self.dataset.task
+            )
+            rows = replace(
+                rows,
+                name=f"{rows.name}, most",
+                y=self.dataset.y[fit_rows],
+                fit=fit_rows,
+                others=(*rows.others, (self.dataset.X, stop_rows)),
+            )
+        behind = pass_on(pipeline, rows, self.store)
+        fit = self._part(behind.fit, fit_rows)
+        stop = None if stop_rows is None else self._part(behind.others[1], stop_rows)
         rounds, rate = None, None
         if self.settled is not None:
             rounds, rate = self.settled.rounds, self.settled.learning_rate
         pace = Pace(until=self.until, rounds=rounds, learning_rate=rate)
         done = fit_until(how, model, fit, stop, pace)
-        return Pipeline([*front.steps, whole.steps[-1]]), self.settled or done
-
-    def _fit_at_once(self, whole: Any, rows: Indices) -> Estimator:
-        part = self._part(self._rows(rows), rows)
-        weight = {} if part.weight is None else {"model__sample_weight": part.weight}
-        return cast("Estimator", whole.fit(part.X, part.y, **weight))
-
-    def _rows(self, rows: Indices) -> Features | Any:
-        """Give rows with the names of their columns, where they are known."""
-        if self.dataset.feature_names is None or not isinstance(self.dataset.X, np.ndarray):
-            return self.dataset.rows(rows)
-        return take_rows(self.dataset.features(), rows)
+        return behind, model, self.settled or done
 
     def _part(self, X: Any, rows: Indices) -> Part:
         weight = self.dataset.sample_weight
