@@ -36,8 +36,8 @@ SHARE_OF_EXPERIMENT: Final = 0.25
 """Of the time of the whole sweep, what one iteration may be predicted to take."""
 SHARE_OF_RACE: Final = 0.15
 """The same of the fit of one fold in a race, where each has a slice of the time."""
-BYTES_PER_CELL: Final = 25.0
-"""Memory of an iteration for each number of the data: 1.2 GB over 1 million mixed rows by 50."""
+BYTES_PER_CELL: Final = 16.0
+"""Memory of an iteration for each number of the data: 0.8 GB over 1 million mixed rows by 50."""
 BYTES_OF_ITERATION: Final = 60e6
 _GPUS: Final = Path("/proc/driver/nvidia/gpus")
 

@@ -213,9 +213,7 @@ class _Fitting:
         if self.settled is None and self.context.stops_early:
             rng = np.random.default_rng(self.stop_seed)
             share = evaluation.STOP_SHARE
-            fit_rows, stop_rows = hold_out(
-                self.dataset.y, fit_rows, share, rng, self.dataset.task
-            )
+            fit_rows, stop_rows = hold_out(self.dataset.y, fit_rows, share, rng, self.dataset.task)
             rows = replace(
                 rows,
                 name=f"{rows.name}, most",
