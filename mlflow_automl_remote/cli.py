@@ -9,7 +9,7 @@ from functools import partial
 
 import click
 
-from mlflow_automl_remote import __version__, arguments, target_cli
+from mlflow_automl_remote import __version__, arguments, machine_cli, target_cli
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.target_cli import clean_errors
 
@@ -114,6 +114,7 @@ def check(context: click.Context, /, **options: str | None) -> None:
 
 
 main.add_command(target_cli.target)
+machine_cli.add_commands(target_cli.target)
 
 
 @main.command()

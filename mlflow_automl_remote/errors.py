@@ -90,6 +90,10 @@ class CommandFailed(TransportError):
         self.stderr = stderr
 
 
+class ProviderFailed(AutoMLRemoteError):
+    """A machine could not be made, started, stopped or taken away."""
+
+
 class EnvironmentSetupFailed(AutoMLRemoteError):
     """The Python environment of the target could not be made ready."""
 

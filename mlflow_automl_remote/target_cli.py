@@ -15,7 +15,7 @@ from mlflow_automl_remote.errors import (
 )
 
 if TYPE_CHECKING:
-    from mlflow_automl_remote.compute import Check, Connection, TargetSpec
+    from mlflow_automl_remote.compute import Check, Connection, SavedTarget, TargetSpec
 
 _TABLE: Final = "{:<14} {:<8} {}"
 
@@ -126,10 +126,19 @@ def list_targets() -> None:
     with clean_errors():
         names = saved.saved_names()
         for name in names:
-            known = saved.load(name)
-            click.echo(f"{name:<20} {known.config.get('user')}@{known.config.get('host')}")
+            click.echo(f"{name:<20} {_where(saved.load(name))}")
         if not names:
             click.echo("None. Attach one with: automl-remote target attach NAME --host HOST")
+
+
+def _where(known: SavedTarget) -> str:
+    made = known.creation
+    if made is None:
+        return f"{known.config.get('user')}@{known.config.get('host')}"
+    facts = f"{made.provider}, {made.size or 'size not known'}, since {made.begun_at}"
+    if not known.config:
+        return f"creating it was interrupted ({facts}): automl-remote target destroy {known.name}"
+    return f"{known.config['user']}@{known.config['host']}:{known.config['port']}   {facts}"
 
 
 @target.command()
@@ -187,6 +196,11 @@ def detach(name: str) -> None:
     from mlflow_automl_remote.compute import saved
 
     with clean_errors():
+        if saved.load(name).creation is not None:
+            raise ConfigurationError(
+                f"The machine of '{name}' was created, and would go on costing. "
+                f"Take it away with: automl-remote target destroy {name}"
+            )
         saved.forget(name)
         click.echo(f"'{name}' is not saved any more. Its host key stays in known_hosts.")
 

@@ -52,16 +52,25 @@ exec /usr/sbin/sshd -D -e
 """What the container runs: the first time it makes what an installer makes on a machine."""
 
 
+@dataclass(frozen=True)
+class Engine:
+    """A Docker engine that has the image of a bare machine."""
+
+    client: DockerClient
+    url: str
+    image: str
+
+
 @contextlib.contextmanager
-def engine() -> Iterator[DockerClient]:
-    """Give a Docker engine: the one that answers, or one started for the time being."""
+def engine() -> Iterator[tuple[DockerClient, str]]:
+    """Give a Docker engine and its address: the one that answers, or one started for now."""
     url = os.environ.get("DOCKER_HOST", DEFAULT_URL)
     if not _listens(url):
-        with _own_engine(url) as client:
-            yield client
+        with _own_engine(url) as (client, own_url):
+            yield client, own_url
     else:
         with contextlib.closing(docker.from_env()) as client:
-            yield client
+            yield client, url
 
 
 def _listens(url: str) -> bool:
@@ -73,7 +82,7 @@ def _listens(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def _own_engine(url: str) -> Iterator[DockerClient]:
+def _own_engine(url: str) -> Iterator[tuple[DockerClient, str]]:
     """Start dockerd with folders of its own and without the usual bridge."""
     program = shutil.which("dockerd", path=SYSTEM_PATH + ":" + os.environ.get("PATH", ""))
     if os.getuid() != 0 or program is None:
@@ -93,7 +102,7 @@ def _own_engine(url: str) -> Iterator[DockerClient]:
     try:
         _wait_until_listens(f"unix://{folder}/socket", process, log)
         with contextlib.closing(docker.DockerClient(f"unix://{folder}/socket")) as client:
-            yield client
+            yield client, f"unix://{folder}/socket"
     finally:
         _end(process)
         shutil.rmtree(folder, ignore_errors=True)
@@ -260,7 +269,7 @@ def running_vm(client: DockerClient, image: str, folder: Path) -> Iterator[Vm]:
             labels={IMAGE: ""},
         )
         try:
-            container.put_archive("/", _pack(_settings(key_file)))
+            container.put_archive("/", pack(_settings(key_file)))
             container.start()
             vm = Vm(container, port, key_file, folder / "known_hosts")
             vm.wait_until_up()
@@ -294,7 +303,8 @@ def _settings(key_file: Path) -> dict[str, bytes]:
     return files
 
 
-def _pack(files: dict[str, bytes]) -> bytes:
+def pack(files: dict[str, bytes]) -> bytes:
+    """Pack files as a tar archive, by their names."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():

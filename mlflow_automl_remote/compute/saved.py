@@ -1,4 +1,4 @@
-"""Targets that a user has attached: one file each, in the user's config directory, 0600."""
+"""Targets that a user has attached or created: a file each in their config directory, 0600."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -21,15 +21,37 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Creation:
+    """How the machine of a target came to be, for those that were not there before.
+
+    Attributes:
+        provider: Who made it.
+        options: That the provider was given.
+        token: Names the machine there.
+        begun_at: When that was, in ISO 8601.
+        size: What it costs by, in words.
+        details: The provider's own.
+    """
+
+    provider: str
+    options: Mapping[str, str]
+    token: str
+    begun_at: str
+    size: str = ""
+    details: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SavedTarget:
-    """A target as it was attached.
+    """A target as it was attached or created.
 
     Attributes:
         name: By which a backend config names it.
-        config: The keys of a backend config that lead to it.
+        config: The keys of a backend config that lead to it; empty while it is being created.
         fingerprint: Of the host key that it showed then.
         machine: What it was then, in words.
         credentials: Secrets that were given with it.
+        creation: How it was created; None if it was attached.
     """
 
     name: str
@@ -37,6 +59,7 @@ class SavedTarget:
     fingerprint: str = ""
     machine: str = ""
     credentials: Credentials = field(default=Credentials(), repr=False)
+    creation: Creation | None = None
 
     def save(self) -> Path:
         """Write the target, in place of an older one of the same name; return its file."""
@@ -48,6 +71,7 @@ class SavedTarget:
             "machine": self.machine,
             "password": self.credentials.password,
             "passphrase": self.credentials.passphrase,
+            "creation": None if self.creation is None else asdict(self.creation),
         }
         path = _file(self.name)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -123,7 +147,16 @@ def _parse(name: str, content: Mapping[str, object]) -> SavedTarget:
         credentials=Credentials(
             password=_secret(content, "password"), passphrase=_secret(content, "passphrase")
         ),
+        creation=_creation(content.get("creation")),
     )
+
+
+def _creation(content: object) -> Creation | None:
+    if content is None:
+        return None
+    if not isinstance(content, dict):
+        raise TypeError("its 'creation' is no object")
+    return Creation(**content)
 
 
 def _secret(content: Mapping[str, object], key: str) -> str | None:

@@ -148,7 +148,13 @@ def parse_target(config: Mapping[str, object]) -> TargetSpec:
             "The backend config has a 'target' and a 'host'. Give the 'host' alone, or the name "
             "of a target that was attached."
         )
-    return replace(_parse_ssh({**saved.load(name).config, **given}), name=name)
+    known = saved.load(name)
+    if not known.config:
+        raise ConfigurationError(
+            f"Creating the target '{name}' has not ended, or was interrupted. Take away what "
+            f"there is of it with: automl-remote target destroy {name}"
+        )
+    return replace(_parse_ssh({**known.config, **given}), name=name)
 
 
 def _parse_ssh(config: Mapping[str, object]) -> TargetSpec:

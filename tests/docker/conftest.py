@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docker_engine import Vm, engine, ensure_image, running_vm
+from docker_engine import Engine, Vm, engine, ensure_image, running_vm
 from user_terminal import Terminal
 
 
@@ -24,12 +24,16 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 
 @pytest.fixture(scope="session")
-def container_vm(
-    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Vm]:
-    """A bare machine; its root file system is kept in pytest's cache."""
+def docker_engine(pytestconfig: pytest.Config) -> Iterator[Engine]:
+    """An engine; the root file system of its image is kept in pytest's cache."""
     folder = pytestconfig.cache.mkdir("automl-remote-test-vm")
-    with engine() as client:
-        image = ensure_image(client, folder)
-        with running_vm(client, image, tmp_path_factory.mktemp("vm")) as vm:
-            yield vm
+    with engine() as (client, url):
+        yield Engine(client, url, ensure_image(client, folder))
+
+
+@pytest.fixture(scope="session")
+def container_vm(docker_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vm]:
+    """A bare machine."""
+    folder = tmp_path_factory.mktemp("vm")
+    with running_vm(docker_engine.client, docker_engine.image, folder) as vm:
+        yield vm

@@ -1,0 +1,30 @@
+"""Makes machines and takes them away again: containers on this one, or what a command makes."""
+
+from __future__ import annotations
+
+from mlflow_automl_remote.providers.base import MachineOrder, MadeMachine, Provider
+from mlflow_automl_remote.providers.lifecycle import (
+    Stray,
+    create,
+    destroy,
+    destroy_stray,
+    start,
+    stop,
+    strays,
+)
+from mlflow_automl_remote.providers.registry import PROVIDERS, provider_of
+
+__all__ = [
+    "PROVIDERS",
+    "MachineOrder",
+    "MadeMachine",
+    "Provider",
+    "Stray",
+    "create",
+    "destroy",
+    "destroy_stray",
+    "provider_of",
+    "start",
+    "stop",
+    "strays",
+]

@@ -1,0 +1,313 @@
+"""A created target from the wish for it to its end, so that no machine is ever forgotten.
+
+What is wished for is written down before anything is made, under a token that the machine
+carries. So a client that dies at any moment leaves either a saved target that can be destroyed,
+or a machine that `strays` finds by its owner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from mlflow_automl_remote import compute
+from mlflow_automl_remote.compute import SavedTarget, saved
+from mlflow_automl_remote.compute.folders import config_folder
+from mlflow_automl_remote.compute.host_keys import remember
+from mlflow_automl_remote.compute.saved import Creation
+from mlflow_automl_remote.errors import (
+    ConfigurationError,
+    ConnectFailed,
+    ProviderFailed,
+    TransportError,
+)
+from mlflow_automl_remote.providers.base import MachineOrder, MadeMachine, Provider, Say
+from mlflow_automl_remote.providers.keys import make_key
+from mlflow_automl_remote.providers.registry import provider_of
+
+ANSWER_S: Final = 300.0
+"""How long a new machine may take until its SSH server lets us in."""
+POLL_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stray:
+    """A machine that no saved target leads to.
+
+    Attributes:
+        provider: That made it.
+        token: By which it is destroyed.
+        name: Of the target that it was made for.
+    """
+
+    provider: str
+    token: str
+    name: str
+
+
+def create(
+    name: str, provider_name: str, options: Mapping[str, str], say: Say
+) -> tuple[SavedTarget, bool]:
+    """Make a machine and save it as a target; find it where it has been made before.
+
+    Args:
+        name: Of the target.
+        provider_name: One of `PROVIDERS`.
+        options: Of the provider.
+        say: Gets a line for each step.
+
+    Returns:
+        The target, and whether it is new.
+
+    Raises:
+        ConfigurationError: The name or an option is wrong, or the name is taken.
+        ProviderFailed: It could not be made; nothing is left of it.
+        TransportError: It was made, but cannot be connected to; it stays, to be looked at.
+    """
+    saved.check_name(name)
+    provider = provider_of(provider_name, options)
+    if name in saved.saved_names():
+        return _existing(name, provider_name), False
+    token, user_key, host_key = uuid.uuid4().hex, make_key(), make_key()
+    folder = _folder(name)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key_file, known_hosts = folder / "key", folder / "known_hosts"
+    _write_private(key_file, user_key.private)
+    creation = Creation(
+        provider=provider_name,
+        options=dict(options),
+        token=token,
+        begun_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    SavedTarget(name=name, config={}, creation=creation).save()
+    order = MachineOrder(
+        name=name,
+        token=token,
+        owner=_owner(),
+        public_key=user_key.public,
+        host_key=host_key.private,
+    )
+    with _nothing_left(provider, name, token):
+        made = provider.create(order, say)
+        _vouch(made, host_key.public, known_hosts)
+        target = SavedTarget(
+            name=name,
+            config={
+                "host": made.host,
+                "port": made.port,
+                "user": made.user,
+                "key_file": [str(key_file)],
+                "known_hosts": str(known_hosts),
+            },
+            creation=replace(creation, size=made.size, details=made.details),
+        )
+        target.save()
+    say("Waiting for it to let us in")
+    machine = _wait_for(name)
+    target = replace(target, machine=machine)
+    target.save()
+    return target, True
+
+
+def _existing(name: str, provider_name: str) -> SavedTarget:
+    known = saved.load(name)
+    if known.creation is None or known.creation.provider != provider_name:
+        raise ConfigurationError(
+            f"There is a target '{name}' already, and it is not one of provider "
+            f"'{provider_name}'. Take another name, or first: automl-remote target detach {name}"
+        )
+    if not known.config:
+        raise _unfinished(name)
+    return known
+
+
+@contextlib.contextmanager
+def _nothing_left(provider: Provider, name: str, token: str) -> Iterator[None]:
+    """Take a machine away again if it could not be made ready."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(ProviderFailed, ConfigurationError):
+            provider.destroy(token, "")
+            _forget(name)
+        raise
+
+
+def _vouch(made: MadeMachine, ordered: str, known_hosts: Path) -> None:
+    place = made.host if made.port == 22 else f"[{made.host}]:{made.port}"
+    known_hosts.unlink(missing_ok=True)
+    remember(f"{place} {made.host_key or ordered}", known_hosts)
+
+
+def _wait_for(name: str) -> str:
+    """Connect, as soon as a machine that boots lets us; return what it is."""
+    deadline = time.monotonic() + ANSWER_S
+    while True:
+        try:
+            with compute.connect(compute.parse_target({"target": name})) as connection:
+                return connection.machine.describe()
+        except ConnectFailed:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_S)
+
+
+def start(name: str) -> None:
+    """Start the machine of a target.
+
+    Raises:
+        ConfigurationError: The target was attached, not created.
+        ProviderFailed: It cannot be started.
+        TransportError: It has been started, but does not let us in.
+    """
+    creation = _creation(name)
+    provider_of(creation.provider, creation.options).start(creation.token, creation.details)
+    _wait_for(name)
+
+
+def stop(name: str) -> None:
+    """Stop the machine of a target; what is on its disk stays.
+
+    Raises:
+        ConfigurationError: The target was attached, not created; or a sweep runs there.
+        ProviderFailed: It cannot be stopped.
+        TransportError: Whether a sweep runs there cannot be found out.
+    """
+    creation = _creation(name)
+    with compute.connect(compute.parse_target({"target": name})) as connection:
+        running = [
+            sweep
+            for sweep in connection.inventory().sweeps
+            if sweep.liveness is not compute.Liveness.DEAD
+        ]
+    if running:
+        raise ConfigurationError(
+            f"A sweep runs on '{name}': run {running[0].run_id}. Wait for it, or end it with: "
+            f"automl-remote cancel {running[0].run_id}"
+        )
+    provider_of(creation.provider, creation.options).stop(creation.token, creation.details)
+
+
+def destroy(name: str, *, discard: bool) -> None:
+    """Take the machine of a target away, and forget the target.
+
+    Args:
+        name: Of the target.
+        discard: Whether sweeps may be lost that are running or not in MLflow.
+
+    Raises:
+        ConfigurationError: The target was attached, not created; or sweeps would be lost.
+        ProviderFailed: It cannot be taken away; the target stays.
+    """
+    known = saved.load(name)
+    creation = _creation(name, finished=False)
+    provider = provider_of(creation.provider, creation.options)
+    if not discard and known.config and provider.find(creation.token, creation.details):
+        _refuse_to_lose(name)
+    provider.destroy(creation.token, creation.details)
+    _forget(name)
+
+
+def _refuse_to_lose(name: str) -> None:
+    try:
+        with compute.connect(compute.parse_target({"target": name})) as connection:
+            sweeps = connection.inventory().sweeps
+    except TransportError as error:
+        raise ConfigurationError(
+            f"Whether '{name}' has results that are not in MLflow cannot be found out: {error} "
+            f"Start it with: automl-remote target start {name}; or give --discard."
+        ) from error
+    for sweep in sweeps:
+        if sweep.liveness is not compute.Liveness.DEAD:
+            raise ConfigurationError(
+                f"A sweep runs on '{name}': run {sweep.run_id}. End it with: automl-remote cancel "
+                f"{sweep.run_id}; or give --discard."
+            )
+        if not sweep.published and sweep.run_id:
+            raise ConfigurationError(
+                f"'{name}' has results of run {sweep.run_id} that are not in MLflow. Get them "
+                f"with: automl-remote follow {sweep.run_id}; or give --discard."
+            )
+
+
+def strays(provider_name: str, options: Mapping[str, str]) -> tuple[Stray, ...]:
+    """Find machines of this user that no saved target leads to.
+
+    Raises:
+        ProviderFailed: The provider cannot be asked.
+    """
+    provider = provider_of(provider_name, options)
+    known = {
+        target.creation.token
+        for target in map(saved.load, saved.saved_names())
+        if target.creation is not None
+    }
+    return tuple(
+        Stray(provider=provider_name, token=made.token, name=made.name)
+        for made in provider.mine(_owner())
+        if made.token not in known
+    )
+
+
+def destroy_stray(stray: Stray, options: Mapping[str, str]) -> None:
+    """Take a machine away that no saved target leads to.
+
+    Raises:
+        ProviderFailed: It cannot be taken away.
+    """
+    provider_of(stray.provider, options).destroy(stray.token, "")
+
+
+def _creation(name: str, *, finished: bool = True) -> Creation:
+    known = saved.load(name)
+    if known.creation is None:
+        raise ConfigurationError(
+            f"The target '{name}' was attached, not created, so its machine is not ours to start, "
+            f"stop or destroy. Forget it with: automl-remote target detach {name}"
+        )
+    if finished and not known.config:
+        raise _unfinished(name)
+    return known.creation
+
+
+def _unfinished(name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"Creating the target '{name}' was interrupted. Take away what there is of it with: "
+        f"automl-remote target destroy {name}"
+    )
+
+
+def _forget(name: str) -> None:
+    saved.forget(name)
+    shutil.rmtree(_folder(name), ignore_errors=True)
+
+
+def _folder(name: str) -> Path:
+    return config_folder() / "machines" / name
+
+
+def _owner() -> str:
+    """Give the word that all machines of this user carry, made the first time."""
+    path = config_folder() / "owner"
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        aside = path.with_name(f"owner.new-{os.getpid()}")
+        aside.write_text(uuid.uuid4().hex)
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)  # whoever is first
+        aside.unlink()
+    return path.read_text().strip()
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
