@@ -138,7 +138,7 @@ class Sweep:
             how = self._orders.of_race(self.plan.n_places)
             self._driver = Driver(how, dataset, splits, total_s=self._budget.left_s())
 
-    _search_is_over = False
+    _search_is_over = False  # set by `run`: from then on nothing is fitted
 
     def run(self) -> SweepResult:
         """Run all iterations; a failing one is an outcome, never an exception."""
@@ -226,7 +226,8 @@ class Sweep:
             step = None
             if len(self._control.running()) < self.plan.n_places and not self._control.cancelled:
                 step = self._driver.race.finish()
-            if step is not None and self._budget.overdue_s() > MOST_OVERDUE_S:
+            late = self._budget.overdue_s() > MOST_OVERDUE_S and bool(self._best())
+            if step is not None and late:
                 self._close(step.proposal)
             elif step is not None:
                 self._begin(step)
@@ -331,7 +332,8 @@ class Sweep:
         if result is None or step.proposal.is_ensemble:
             return ""
         if self._driver is not None:
-            return self._driver.why_not_best(step.proposal.number)
+            is_over = self._search_is_over
+            return self._driver.why_not_best(step.proposal.number, is_over=is_over)
         limit_ms = self._config.max_predict_ms_per_row
         row_ms = 1000 * result.predict_s / self._n_scored
         if limit_ms is None or row_ms <= limit_ms:

@@ -177,10 +177,17 @@ class Driver:
         """Whether an iteration is in the race."""
         return self.race.has(number)
 
-    def why_not_best(self, number: int) -> str:
-        """Say why an iteration cannot be the best, for a person; empty if it can."""
+    def why_not_best(self, number: int, *, is_over: bool) -> str:
+        """Say why an iteration cannot be the best, for a person; empty if it can.
+
+        Args:
+            number: Of the iteration.
+            is_over: Whether none gets more folds. If then none has all, it does not matter.
+        """
         runner = self.race.runner(number)
-        if runner.n_done < self._n_folds:
+        if runner.n_done < self._n_folds and not (
+            is_over and self.race.most_folds < self._n_folds
+        ):
             done = f"{runner.n_done} of {self._n_folds} folds"
             return f"Scored on {done}: others were worth the time more."
         limit_ms, row_ms = self._settings.config.max_predict_ms_per_row, self.predict_ms(runner)

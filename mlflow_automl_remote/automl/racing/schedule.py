@@ -168,7 +168,7 @@ class Race:
 
     def finish(self, *, only_over: bool = False) -> Step | None:
         """Give an iteration that gets no more folds, to be made what it is to be."""
-        for runner in self._runners.values():
+        for runner in sorted(self._runners.values(), key=self._order):
             if runner.is_busy or runner.is_closed or not runner.n_done:
                 continue
             if runner.is_over or runner.n_done == self._n_folds or not only_over:
@@ -205,6 +205,16 @@ class Race:
         runner.is_busy, runner.is_over = False, True
         runner.is_closed = not runner.n_done
         return runner.n_done > 0
+
+    @property
+    def most_folds(self) -> int:
+        """Folds of the iteration that has most."""
+        return max((runner.n_done for runner in self._runners.values()), default=0)
+
+    def _order(self, runner: Runner) -> tuple[float, float]:
+        """Sort those first that the vote uses, and then the better ones."""
+        score = float(np.mean(runner.scores)) if runner.scores else 0.0
+        return (-self._weights.get(runner.proposal.number, 0.0), -self._sign * score)
 
     def _enter(self, proposal: Proposal) -> Step:
         whole = len(self._runners) < self._n_whole
