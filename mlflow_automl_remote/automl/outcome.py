@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +108,19 @@ def outcome_of(  # noqa: PLR0913 - all of it is in the outcome
         ended_at_ms=finished.ended_at_ms,
         is_partial=is_partial,
         output_dir=finished.ticket.output_dir,
+    )
+
+
+def never_ran(proposal: Proposal, folder: Path, reason: str = "") -> Outcome:
+    """Say of an iteration that it was cancelled before anything came of it."""
+    now_ms = time.time_ns() // 1_000_000
+    return Outcome(
+        proposal=proposal,
+        state=IterationState.CANCELLED,
+        reason=reason or "Cancelled on request before it began.",
+        started_at_ms=now_ms,
+        ended_at_ms=now_ms,
+        output_dir=folder,
     )
 
 

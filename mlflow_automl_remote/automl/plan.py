@@ -5,6 +5,7 @@ Every model that is left out has its reason, so that a user who misses one can f
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ SHARE_OF_RACE: Final = 0.15
 BYTES_PER_CELL: Final = 16.0
 """Memory of an iteration for each number of the data: 0.8 GB over 1 million mixed rows by 50."""
 BYTES_OF_ITERATION: Final = 60e6
+_LOG = logging.getLogger(__name__)
 _GPUS: Final = Path("/proc/driver/nvidia/gpus")
 
 
@@ -73,6 +75,13 @@ class SearchPlan:
     n_test_rows: int
     n_learn_rows: int
     notes: tuple[str, ...] = ()
+
+    def log(self) -> None:
+        """Say what is not as a user may expect it."""
+        for name, reason in self.left_out.items():
+            _LOG.info("%s is left out: %s.", name, reason)
+        for note in self.notes:
+            _LOG.warning("%s", note)
 
 
 def make_plan(

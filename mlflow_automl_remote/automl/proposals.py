@@ -183,3 +183,30 @@ class Proposals:
             return
         completed = past.state is IterationState.COMPLETED
         self._sampler.tell(past.proposal.spec, past.score if completed else None)
+
+
+def ensembles_to_run(
+    kinds: Sequence[str],
+    history: Sequence[PastIteration],
+    used: Collection[int],
+    *,
+    n_iterations: int,
+) -> list[Proposal]:
+    """Propose the ensembles of a sweep that have not ended yet.
+
+    Args:
+        kinds: Which, in order.
+        history: What an earlier agent did.
+        used: Numbers that others have.
+        n_iterations: How many numbers there are.
+    """
+    past = {each.proposal.model: each for each in history if each.proposal.is_ensemble}
+    taken = set(used) | {each.proposal.number for each in history}
+    free = iter(number for number in range(n_iterations) if number not in taken)
+    return [
+        past[kind].proposal
+        if kind in past
+        else Proposal(number=next(free), scaler="", model=kind, params={}, proposed_by="ensemble")
+        for kind in kinds
+        if kind not in past or not past[kind].state.is_finished
+    ]

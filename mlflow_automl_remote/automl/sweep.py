@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -27,12 +26,18 @@ from mlflow_automl_remote.automl.outcome import (
     Silent,
     SweepCallback,
     SweepResult,
+    never_ran,
     outcome_of,
     scores_of,
 )
-from mlflow_automl_remote.automl.plan import SearchPlan, make_plan, propose
-from mlflow_automl_remote.automl.proposals import PastIteration, Proposal, iteration_seed
-from mlflow_automl_remote.automl.racing.driver import Driver, too_slow
+from mlflow_automl_remote.automl.plan import make_plan, propose
+from mlflow_automl_remote.automl.proposals import (
+    PastIteration,
+    Proposal,
+    ensembles_to_run,
+    iteration_seed,
+)
+from mlflow_automl_remote.automl.racing.driver import GRACE_S, TOO_LONG, Driver, too_slow
 from mlflow_automl_remote.automl.racing.fold import FoldsResult
 from mlflow_automl_remote.automl.racing.schedule import Step
 from mlflow_automl_remote.automl.splits import make_splits
@@ -46,8 +51,6 @@ MOST_OVERDUE_S: Final = 0.5
 """So long after its time a sweep still saves the models of iterations that lost the race."""
 SAMPLE_NAME: Final = "sample"
 FEATURES_NAME: Final = "features"
-
-_LOG = logging.getLogger(__name__)
 
 
 class Sweep:
@@ -102,7 +105,7 @@ class Sweep:
         self.plan = make_plan(
             config, dataset, splits, n_cores=available_cores(), memory_bytes=free_bytes()
         )
-        _log_plan(self.plan)
+        self.plan.log()
         self._orders = Orders(
             config=order_config,
             data_dir=data_dir,
@@ -240,19 +243,10 @@ class Sweep:
         """Propose the ensembles that have not ended yet; none without two pipelines."""
         if self._stopping.exit_reason or len(self._orders.members(self._best(), self._driver)) < 2:
             return []
-        past = {each.proposal.model: each for each in self._history if each.proposal.is_ensemble}
-        used = {each.proposal.number for each in self._outcomes}
-        used |= {each.proposal.number for each in self._history} | set(self._began_at_ms)
-        free = iter(number for number in range(self._config.iterations) if number not in used)
-        return [
-            past[kind].proposal
-            if kind in past
-            else Proposal(
-                number=next(free), scaler="", model=kind, params={}, proposed_by="ensemble"
-            )
-            for kind in self.plan.ensembles
-            if kind not in past or not past[kind].state.is_finished
-        ]
+        used = set(self._began_at_ms) | {each.proposal.number for each in self._outcomes}
+        return ensembles_to_run(
+            self.plan.ensembles, self._history, used, n_iterations=self._config.iterations
+        )
 
     def _best(self) -> list[Proposal]:
         """Give the iterations that have a score, the best first."""
@@ -280,11 +274,14 @@ class Sweep:
         timeout_s, if_killed = self._budget.limit_s(ensemble=proposal.is_ensemble)
         if proposal.is_ensemble:
             job = self._orders.ensemble(proposal, output_dir, self._best(), self._driver)
+            if self._driver is not None and timeout_s is not None:
+                timeout_s += GRACE_S  # it is worth a second: nothing else is as good
         elif self._driver is None:
             job = self._orders.whole(proposal, output_dir)
         else:
             job = self._orders.step(step, output_dir, self._driver, self._budget)
-            timeout_s = None
+            if step.kind == "folds":
+                if_killed = TOO_LONG
         function, order, own_s = job
         ticket = self._executor.submit(
             function,
@@ -351,18 +348,8 @@ class Sweep:
             self._proposals.learn(step.proposal, finished.state, score)
         return True
 
-    def _never_ran(
-        self, proposal: Proposal, reason: str = "Cancelled on request before it began."
-    ) -> Outcome:
-        now_ms = time.time_ns() // 1_000_000
-        return Outcome(
-            proposal=proposal,
-            state=IterationState.CANCELLED,
-            reason=reason,
-            started_at_ms=now_ms,
-            ended_at_ms=now_ms,
-            output_dir=self._orders.fresh_folder(proposal),
-        )
+    def _never_ran(self, proposal: Proposal, reason: str = "") -> Outcome:
+        return never_ran(proposal, self._orders.fresh_folder(proposal), reason)
 
     def _learn(self, outcome: Outcome) -> None:
         """Let what comes next depend on an outcome."""
@@ -405,10 +392,3 @@ class Sweep:
         if not reason and not self._budget.allows() and not self._control.cancelled:
             reason = "The time of the sweep (experiment_timeout_minutes) was up."
         return reason
-
-
-def _log_plan(plan: SearchPlan) -> None:
-    for name, reason in plan.left_out.items():
-        _LOG.info("%s is left out: %s.", name, reason)
-    for note in plan.notes:
-        _LOG.warning("%s", note)

@@ -33,9 +33,13 @@ SLICE: Final = 0.06
 SHORTEST_SLICE_S: Final = 0.5
 GRACE_S: Final = 1.0
 """What a step may take beyond its slice, before it is killed: models that nothing can hurry."""
+TOO_LONG: Final = (
+    "Killed because it took far more than its slice of the time of the race; models that nothing "
+    "can hurry get as much as they need with enable_racing set to false."
+)
 FEW_CELLS: Final = 100_000
 """Of so small a table the first pipelines are fitted on all folds at once: it is done soon."""
-CLOSING_S: Final = 0.8
+CLOSING_S: Final = 1.4
 CLOSING_OF_MODELS: Final = 2.0
 MOST_TO_CHOOSE_BY: Final = 1_500
 ROUNDS_TO_CHOOSE: Final = 12
