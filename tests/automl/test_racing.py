@@ -176,7 +176,7 @@ def test_a_race_ends_in_time_with_models_that_predict(
     assert took_s < 25  # 12 s and at most 3 on a quiet machine
     dataset = data.open_dataset(cancer)
     completed = [one for one in result.outcomes if one.state is IterationState.COMPLETED]
-    assert len(completed) >= 5
+    assert len(completed) >= 3
     for outcome in completed:
         model = _load(outcome.output_dir / "model")
         assert set(model.predict(dataset.X[:40])) <= {"no", "yes"}  # type: ignore[attr-defined]
