@@ -103,6 +103,12 @@ def make_plan(
     """
     n_places = min(config.max_concurrent_iterations or n_cores, n_cores, config.iterations)
     n_places, notes = _fit_into_memory(n_places, dataset, splits, memory_bytes)
+    if splits.is_sample and splits.train is not None:
+        notes += (
+            f"Models learn from a sample of {len(splits.train):,} of {dataset.n_rows:,} rows "
+            "(enable_subsampling), also those that are saved; for all rows, fit the best pipeline "
+            "once more.",
+        )
     n_threads = max(1, n_cores // n_places)
     if config.max_cores_per_iteration is not None:
         asked = config.max_cores_per_iteration

@@ -358,6 +358,7 @@ def test_a_sweep_over_many_rows_learns_from_a_sample_that_is_kept_once(
     result = sweep.run()
     assert abs(sweep.plan.n_learn_rows - SUBSAMPLE_ROWS) <= 1
     assert "of a sample of 50,000 of 54,000 rows" in sweep.plan.validation
+    assert sweep.plan.notes[-1].startswith("Models learn from a sample of 50,000 of 60,000 rows")
     for outcome in result.outcomes:
         assert outcome.state is IterationState.COMPLETED, outcome.traceback_text
         assert outcome.test_metrics["r2_score"] > 0.9
