@@ -70,6 +70,7 @@ class AutoMLRemoteBackend(AbstractBackend):
                 )
                 if follow:
                     terminal.follow(submitted, view)
+                    _refuse_deleted(submitted.run_id)
             return SubmittedSweep(submitted)
 
 
@@ -197,6 +198,16 @@ def _follow(value: object) -> bool:
     raise ConfigurationError(
         f"The 'follow' of the backend config must be true or false. Got {value!r} instead."
     )
+
+
+def _refuse_deleted(run_id: str) -> None:
+    """Raise where MLflow, which goes on to write to the run, would fail with a stack trace."""
+    from mlflow_automl_remote.publishing import parent_run
+
+    if parent_run.is_deleted(run_id):
+        raise ExecutionException(
+            f"The sweep has ended, but its run {run_id} was deleted in MLflow meanwhile."
+        )
 
 
 @contextmanager

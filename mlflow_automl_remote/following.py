@@ -155,6 +155,7 @@ class Follower:
         self._n_seen = 0
         self._is_behind = False
         self._store_is_down = False
+        self._run_is_deleted = False
 
     def __enter__(self) -> Self:
         return self
@@ -273,6 +274,16 @@ class Follower:
             self._store_is_down = self._is_behind = True
         else:
             self._store_is_down = False
+            self._tell_of_deletion(self._publisher.is_deleted)
+
+    def _tell_of_deletion(self, is_deleted: bool) -> None:
+        if is_deleted and not self._run_is_deleted:
+            self.listener.on_notice(
+                f"The run {self._run_id} was deleted in MLflow: nothing more is published. The "
+                f"sweep goes on; to end it: automl-remote cancel {self._run_id}. To publish it "
+                f"after all, restore the run, then: automl-remote follow {self._run_id}"
+            )
+        self._run_is_deleted = is_deleted
 
     def _publish_the_end(self) -> None:
         retry_s = FIRST_RETRY_S

@@ -129,6 +129,11 @@ def sweeps_of(experiment_name: str) -> list[str]:
     return [run.info.run_id for run in runs]
 
 
+def is_deleted(run_id: str) -> bool:
+    """Whether a person has deleted the run."""
+    return bool(MlflowClient().get_run(run_id).info.lifecycle_stage == "deleted")
+
+
 def where_to_look(run_id: str) -> str:
     """Say where a person finds the run: its address in the UI, or how to start one."""
     uri = mlflow.get_tracking_uri()

@@ -92,13 +92,18 @@ class Publisher:
         self._published: SweepState | None = None
         self._quarantined: dict[int, Quarantined] = {}
         self._deleted: set[int] = set()
+        self._is_deleted = False
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether a person has deleted the sweep's run; nothing is published until it is back."""
+        return self._is_deleted
 
     def publish(self, state: SweepState) -> None:
-        """Make MLflow show a state of the sweep.
+        """Make MLflow show a state of the sweep; nothing, as long as its run is deleted.
 
         Raises:
-            PublishFailed: The store cannot be reached, or the sweep's run is gone; publishing
-                again goes on from there.
+            PublishFailed: The store cannot be reached; publishing again goes on from there.
             TransportError: The target cannot be reached; publishing again goes on.
         """
         if state is self._published:
@@ -106,10 +111,20 @@ class Publisher:
         with quiet():
             try:
                 self._publish(state)
-            except BaseException:
+                self._is_deleted = False
+            except BaseException as error:
                 self._store = None  # which of the calls were carried out is unknown: ask again
-                raise
-        self._published = state
+                self._is_deleted = self._was_deleted(error)
+                if not self._is_deleted:
+                    raise
+                self._deleted.clear()  # deleted with it, they come back with it
+        self._published = None if self._is_deleted else state
+
+    def _was_deleted(self, error: BaseException) -> bool:
+        """Whether the store refused a call because a person has deleted the sweep's run."""
+        return isinstance(error, RunDeleted) or (
+            isinstance(error, StoreRefused) and self._sink.parent().is_deleted
+        )
 
     def close(self) -> None:
         """Say what could not be published.
@@ -117,7 +132,7 @@ class Publisher:
         Raises:
             PublishFailed: Iterations were left out; the message names them and their runs.
         """
-        if not self._quarantined:
+        if self._is_deleted or not self._quarantined:
             return
         left_out = "; ".join(
             f"iteration {number} (run {one.run_id or 'none'}): {one.reason}"
@@ -162,9 +177,7 @@ class Publisher:
     def _ask(self, iterations: Sequence[Iteration]) -> _Store:
         run = self._sink.parent()
         if run.is_deleted:
-            raise PublishFailed(
-                f"The sweep's run {run.run_id} was deleted. Restore it in MLflow to go on."
-            )
+            raise RunDeleted(f"The sweep's run {run.run_id} was deleted.")
         self._sink.show_as_training(run.experiment_id)
         found = survey(self._sink, self._facts, run.experiment_id)
         keys = {one.number: self._facts.key(one.number) for one in iterations}

@@ -9,12 +9,10 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +36,19 @@ FAMILIES: dict[str, Task] = {
     **dict.fromkeys(MODELS["classification"], "classification"),
 }
 """Each family once; those that do both, as classifiers."""
+SERVE_ALL = """
+import sys, threading, uvicorn, mlflow.pyfunc
+from mlflow.pyfunc import scoring_server
+try:
+    import mlflow_automl_remote
+except ModuleNotFoundError:
+    for each in sys.argv[1:]:
+        path, _, port = each.rpartition("=")
+        app = scoring_server.init(mlflow.pyfunc.load_model(path))
+        given = {"host": "127.0.0.1", "port": int(port)}
+        threading.Thread(target=uvicorn.run, args=(app,), kwargs=given).start()
+"""
+"""What `mlflow models serve` runs, for several models in one process."""
 ROWS = pd.DataFrame({"age": [30.0, None], "town": ["Rome", "Bern"], "size": [1.5, 2.5]})
 
 
@@ -98,30 +109,33 @@ def bare_python(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def _served(python: Path, model: Path, folder: Path) -> Iterator[str]:
-    """Run `mlflow models serve` in the bare environment; give its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    argv = [str(python), "-m", "mlflow", "models", "serve", "--model-uri", str(model)]
-    argv += ["--env-manager", "local", "--port", str(port), "--workers", "1"]
+def _running(argv: list[str], ports: list[int], folder: Path) -> Iterator[None]:
+    """Run a command that serves models on ports, where this package cannot be imported."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(folder)}
-    environment["PATH"] = f"{python.parent}:{environment['PATH']}"
-    log = folder / f"{model.name}.log"
+    environment["PATH"] = f"{Path(argv[0]).parent}:{environment['PATH']}"
+    log = folder / f"{ports[0]}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
             argv, stdout=out, stderr=out, cwd=folder, env=environment, start_new_session=True
         )
     try:
         deadline = time.monotonic() + START_LIMIT_S
-        while not _is_up(port):
+        while not all(_is_up(port) for port in ports):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
-        yield f"http://127.0.0.1:{port}/invocations"
+        yield
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)
+
+
+def _free_ports(n: int) -> list[int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def _is_up(port: int) -> bool:
@@ -133,45 +147,54 @@ def _is_up(port: int) -> bool:
         return False
 
 
-def _ask(address: str, **more: object) -> Any:
+def _ask(port: int, **more: object) -> Any:
     body = json.dumps({"dataframe_split": json.loads(ROWS.to_json(orient="split")), **more})
     headers = {"Content-Type": "application/json"}
+    address = f"http://127.0.0.1:{port}/invocations"
     request = urllib.request.Request(address, body.encode(), headers)
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read())["predictions"]
 
 
-def _check(name: str, python: Path, model: Path, folder: Path) -> None:
-    with _served(python, model, folder) as address:
-        predicted = _ask(address)
-        assert len(predicted) == 2, name
-        if FAMILIES[name] == "regression":
-            assert all(np.isfinite(value) for value in predicted), name
-            return
-        assert set(predicted) <= set(CLASSES), name
-        table = _ask(address, params={"predict_method": "predict_proba"})
-        assert [CLASSES, CLASSES] == [list(row) for row in table], name
-        assert [pytest.approx(1.0, abs=1e-6)] * 2 == [sum(row.values()) for row in table], name
-        best = [max(row, key=row.__getitem__) for row in table]
-        assert predicted == best, name
+def _check(name: str, port: int) -> None:
+    """Ask the model of a family for what it predicts, and for probabilities of named classes."""
+    predicted = _ask(port)
+    assert len(predicted) == 2, name
+    if FAMILIES[name] == "regression":
+        assert all(np.isfinite(value) for value in predicted), name
+        return
+    assert set(predicted) <= set(CLASSES), name
+    table = _ask(port, params={"predict_method": "predict_proba"})
+    assert [CLASSES, CLASSES] == [list(row) for row in table], name
+    assert [pytest.approx(1.0, abs=1e-6)] * 2 == [sum(row.values()) for row in table], name
+    assert predicted == [max(row, key=row.__getitem__) for row in table], name
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_every_family_serves_from_its_own_requirements(
     saved: Path, bare_python: Path, tmp_path: Path
 ) -> None:
-    """`mlflow models serve` gives labels and, if asked, probabilities of named classes."""
-    found = subprocess.run(
-        [bare_python, "-I", "-c", "import mlflow_automl_remote"], capture_output=True, cwd=tmp_path
-    )
-    assert found.returncode == 1, "the environment is not bare"
-    with ThreadPoolExecutor(2) as pool:
-        checks = [
-            pool.submit(_check, name, bare_python, saved / name, tmp_path) for name in FAMILIES
-        ]
-        for check in checks:
-            check.result()
+    """MLflow's scoring server, one process for all, gives labels, numbers and probabilities."""
+    ports = dict(zip(FAMILIES, _free_ports(len(FAMILIES)), strict=True))
+    script = tmp_path / "serve.py"
+    script.write_text(SERVE_ALL)
+    models = [f"{saved / name}={port}" for name, port in ports.items()]
+    argv = [str(bare_python), str(script), *models]
+    with _running(argv, list(ports.values()), tmp_path):
+        for name, port in ports.items():
+            _check(name, port)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["CatBoost", "LightGBM", "LogisticRegression", "XGBoost"])
+def test_the_command_serves_a_model_of_each_library(
+    name: str, saved: Path, bare_python: Path, tmp_path: Path
+) -> None:
+    """`mlflow models serve`, as a person calls it."""
+    (port,) = _free_ports(1)
+    argv = [str(bare_python), "-m", "mlflow", "models", "serve", "--workers", "1"]
+    argv += ["--model-uri", str(saved / name), "--env-manager", "local", "--port", str(port)]
+    with _running(argv, [port], tmp_path):
+        _check(name, port)
 
 
 def test_a_classifier_gives_labels_or_probabilities(tmp_path: Path) -> None:

@@ -110,3 +110,19 @@ def _begin(fault: str, link: Proxy) -> None:
                 link.reset()
 
         link.on_down = lose
+
+
+def test_a_run_that_is_deleted_while_its_sweep_goes_on_is_told_of_once(start) -> None:
+    """The sweep is followed to its end; nothing is created that was deleted."""
+    playing = start()
+    client = MlflowClient(f"sqlite:///{playing.database}")
+    follower = playing.follow()
+    playing.play(playing.n_lines // 2)
+    wait_until(lambda: len(client.search_runs(["0"])) > 1)
+    for run in client.search_runs(["0"]):
+        client.delete_run(run.info.run_id)
+    playing.play()
+    assert follower.result().status.is_finished
+    assert len(follower.notices) == 1
+    assert f"The run {playing.run_id} was deleted in MLflow" in follower.notices[0]
+    assert not client.search_runs(["0"])

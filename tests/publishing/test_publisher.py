@@ -299,6 +299,38 @@ def test_a_run_deleted_by_its_user_stays_deleted(new_store: Any, new_sweep: Any)
     assert {"0", "1"} == set(children_of(store, parent, ViewType.ALL))
 
 
+def test_a_sweep_whose_run_is_deleted_is_left_alone_until_it_is_restored(
+    new_store: Any, new_sweep: Any
+) -> None:
+    """Nothing is written or created meanwhile, and nothing fails; then all is made up for."""
+    store, sweep = new_store(), new_sweep().start()
+    parent = store.new_parent()
+    publisher = sweep.publisher(store.client, parent)
+    sweep.begin(0)
+    publisher.publish(sweep.state)
+    store.client.delete_run(children_of(store, parent)["0"].info.run_id)
+    store.client.delete_run(parent)
+    sweep.end(0)
+    publisher.publish(sweep.state)
+    assert publisher.is_deleted
+    before = rows_of(store.database)
+    sweep.begin(1)
+    sweep.end(1)
+    sweep.finish()
+    publisher.publish(sweep.state)
+    with sweep.publisher(store.client, parent) as later:
+        later.publish(sweep.state)
+        assert later.is_deleted
+    assert before == rows_of(store.database)
+    store.client.restore_run(children_of(store, parent, ViewType.ALL)["0"].info.run_id)
+    store.client.restore_run(parent)
+    publisher.publish(sweep.state)
+    publisher.close()
+    assert not publisher.is_deleted
+    assert {"0", "1"} == set(children_of(store, parent))
+    assert store.client.get_run(parent).info.status == "FINISHED"
+
+
 def test_a_model_that_is_none_leaves_only_its_own_iteration_out(
     new_store: Any, new_sweep: Any
 ) -> None:
