@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from mlflow_automl_remote.journal.codec import Record
 from mlflow_automl_remote.journal.events import (
@@ -31,12 +31,18 @@ from mlflow_automl_remote.journal.events import (
 )
 from mlflow_automl_remote.states import IterationState, SweepStatus
 
+_T = TypeVar("_T")
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 def _nothing() -> Mapping[str, Any]:
     """Give one empty mapping to all: a sweep may have 20,000 iterations, with four each."""
     return _NOTHING
+
+
+def _interned(values: Mapping[str, _T]) -> Mapping[str, _T]:
+    """Give the same with one copy of each name, however many iterations have it."""
+    return {sys.intern(name): value for name, value in values.items()} if values else _NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +218,7 @@ def _iteration_started(state: SweepState, event: IterationStarted, time_ms: int)
         number=event.iteration,
         scaler=sys.intern(event.scaler),
         model=sys.intern(event.model),
-        params=event.params,
+        params=_interned(event.params),
         proposed_by=sys.intern(event.proposed_by),
         attempt=event.attempt,
         started_ms=time_ms,
@@ -234,13 +240,13 @@ def _iteration_finished(state: SweepState, event: IterationFinished, _: int) -> 
         ended_ms=event.ended_ms,
         score=score,
         best=score if best == event.iteration else _score_of(state, best),
-        metrics=event.metrics,
-        fold_metrics=event.fold_metrics,
-        hyperparameters=event.hyperparameters,
+        metrics=_interned(event.metrics),
+        fold_metrics=_interned(event.fold_metrics),
+        hyperparameters=_interned(event.hyperparameters),
         fit_s=event.fit_s,
         predict_s=event.predict_s,
         standard_error=event.standard_error,
-        test_metrics=event.test_metrics,
+        test_metrics=_interned(event.test_metrics),
         featurization=event.featurization,
         files=event.files,
         model_path=event.model_path,

@@ -28,6 +28,7 @@ from mlflow_automl_remote.publishing.sink import (
     metrics_of,
 )
 from mlflow_automl_remote.publishing.text import one_line
+from mlflow_automl_remote.states import IterationState
 
 Fetch: TypeAlias = Callable[[Sequence[ArtifactFile], Path], Path]
 """Brings files, verified, into a folder under their paths, and gives the folder they are in."""
@@ -58,6 +59,20 @@ class Child:
     run: KnownRun
     model: KnownModel | None = None
     iteration: Iteration | None = None
+
+
+def remembered(child: Child) -> Child:
+    """Leave out what is not asked for again of a whole, completed child: of thousands it adds up.
+
+    Params of the others are kept: if they run again, they must not get other values.
+    """
+    one = child.iteration
+    if one is None or one.state is not IterationState.COMPLETED:
+        return child
+    explained = child.run.tags.get(names.EXPLANATION)
+    tags = {names.EXPLANATION: explained} if explained else {}
+    model = replace(child.model, tags={}) if child.model else None
+    return replace(child, run=replace(child.run, params={}, tags=tags), model=model)
 
 
 class ChildPublisher:

@@ -17,7 +17,13 @@ from mlflow_automl_remote.journal.replay import Iteration, SweepState
 from mlflow_automl_remote.publishing import facts as names
 from mlflow_automl_remote.publishing import mapping
 from mlflow_automl_remote.publishing.calls import RunDeleted, StoreRefused, quiet
-from mlflow_automl_remote.publishing.children import Child, ChildPublisher, Fetch, Files
+from mlflow_automl_remote.publishing.children import (
+    Child,
+    ChildPublisher,
+    Fetch,
+    Files,
+    remembered,
+)
 from mlflow_automl_remote.publishing.facts import ParentFacts
 from mlflow_automl_remote.publishing.parent import Journal, ParentPublisher
 from mlflow_automl_remote.publishing.sink import DatasetRef, Sink
@@ -185,7 +191,7 @@ class Publisher:
             parent=ParentPublisher(self._sink, self._files, self._facts, run, self._journal),
             writer=ChildPublisher(self._sink, self._files, self._facts, run),
             children={
-                one.number: as_published(found.children[keys[one.number]], one)
+                one.number: remembered(as_published(found.children[keys[one.number]], one))
                 for one in iterations
                 if keys[one.number] in found.children
             },
@@ -220,7 +226,9 @@ class Publisher:
         if held is not None:
             return held.iteration != iteration
         child = store.children.get(iteration.number)
-        return child is None or child.iteration != iteration
+        if child is None:
+            return True
+        return child.iteration is not iteration and child.iteration != iteration
 
     def _publish_child(
         self, store: _Store, iteration: Iteration, dataset: DatasetRef | None
@@ -229,7 +237,8 @@ class Publisher:
         child: Child | None = None
         try:
             child = store.children.get(number) or self._find_or_create(store, iteration)
-            store.children[number] = store.writer.update(child, iteration, dataset)
+            child = store.writer.update(child, iteration, dataset)
+            store.children[number] = remembered(child)
             self._quarantined.pop(number, None)
         except (StoreRefused, ArtifactRefused) as error:
             self._leave_out(store, iteration, child, error)

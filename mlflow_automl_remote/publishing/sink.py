@@ -116,7 +116,9 @@ class Sink:
 
     def children(self, experiment_id: str, key: str | None = None) -> list[KnownRun]:
         """Read the runs of the iterations, or of one; deleted ones too, the earliest first."""
-        condition = f"tags.`{names.PARENT_RUN_ID}` = '{self._parent_run_id}'" + _and_key(key)
+        condition = f"tags.`{names.PARENT_RUN_ID}` = '{self._parent_run_id}'"
+        if key is not None:  # a second condition on tags would take the store as long again
+            condition = f"tags.`{names.KEY}` = '{key}'"
         runs = self._pages(
             lambda token: self._client.search_runs(
                 [experiment_id],
@@ -126,7 +128,9 @@ class Sink:
                 page_token=token,
             )
         )
+        parent = self._parent_run_id
         known = [_known_run(run) for run in runs]
+        known = [run for run in known if run.tags.get(names.PARENT_RUN_ID) == parent]
         return sorted(known, key=lambda run: (run.start_time_ms, run.run_id))
 
     def models(self, experiment_id: str, key: str | None = None) -> list[KnownModel]:

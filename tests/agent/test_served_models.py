@@ -29,7 +29,7 @@ from mlflow_automl_remote.automl.pipelines import PipelineSpec, join_params
 from mlflow_automl_remote.config import Task
 
 N_ROWS = 60
-START_LIMIT_S = 120
+START_LIMIT_S = 240
 CLASSES = ["ape", "bee", "cat"]
 FAMILIES: dict[str, Task] = {
     **dict.fromkeys(MODELS["regression"], "regression"),
@@ -46,7 +46,9 @@ except ModuleNotFoundError:
         path, _, port = each.rpartition("=")
         app = scoring_server.init(mlflow.pyfunc.load_model(path))
         given = {"host": "127.0.0.1", "port": int(port)}
-        threading.Thread(target=uvicorn.run, args=(app,), kwargs=given).start()
+        last = threading.Thread(target=uvicorn.run, args=(app,), kwargs=given)
+        last.start()
+    last.join()  # the interpreter makes no threads once its main one is done
 """
 """What `mlflow models serve` runs, for several models in one process."""
 ROWS = pd.DataFrame({"age": [30.0, None], "town": ["Rome", "Bern"], "size": [1.5, 2.5]})
