@@ -5,9 +5,9 @@
 For each store (0 workers: sqlite without a server) three ways to record the same iterations, with
 fold scores, params, a model and charts each: the publisher; the floor, the same rows and files by
 the fewest calls of a bare MlflowClient; and nested runs with `mlflow.sklearn.log_model` as a
-tutorial has them. The same for light iterations, without model and files. With --many so many light
-ones are published into sqlite, and the memory of the process is looked at on the way. With --lag 20
-of them end a second, for so many seconds, and it is looked at how late their runs are complete.
+tutorial has them. The same for light iterations, without model and files. With --many so many
+light ones are published into sqlite, and the memory of the process is looked at on the way. With
+--lag 20 of them end a second, for so many seconds, and it is looked at how late they are complete.
 """
 
 from __future__ import annotations

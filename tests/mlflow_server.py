@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,17 +17,37 @@ START_LIMIT_S = 120
 
 
 @contextmanager
-def running_server(folder: Path, n_workers: int = 1) -> Iterator[str]:
-    """Run a server over `mlflow.db` in a folder, which may be there; give its address."""
+def running_server(
+    folder: Path,
+    n_workers: int = 1,
+    *,
+    database: str | None = None,
+    options: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """Run a server over `mlflow.db` in a folder, which may be there; give its address.
+
+    Args:
+        folder: Its working directory.
+        n_workers: Processes that answer.
+        database: Address of another database.
+        options: More of its command line; `{port}` stands for the port.
+        variables: More of its environment.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--workers", str(n_workers)]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--backend-store-uri", database or f"sqlite:///{folder}/mlflow.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(folder)}
+    command += [option.format(port=port) for option in options]
+    environment = (
+        os.environ
+        | dict(variables or {})
+        | {"MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(folder)}
+    )
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True
