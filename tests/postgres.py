@@ -43,7 +43,7 @@ def running_postgres(programs: Path) -> Iterator[str]:
                 user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL,
             )  # fmt: skip
         try:
-            yield f"postgresql://mlflow@127.0.0.1:{port}/postgres"
+            yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
         finally:
             stop = ["-D", data, "-m", "immediate", "stop"]
             subprocess.run(

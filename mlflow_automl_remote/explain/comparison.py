@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from mlflow_automl_remote import pages
 from mlflow_automl_remote.explain.explanation import Floats
 from mlflow_automl_remote.explain.findings import rank_correlation
 
@@ -77,17 +78,14 @@ def _page(names: list[str], shares: Floats, agreement: Floats, labels: Sequence[
     more = (
         f"<p class=hint>{hidden} less important features are not shown.</p>" if hidden > 0 else ""
     )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>Models side by side</title><style>{style}</style></head><body>"
+    body = (
         f"<h1>Do the good models agree?</h1><p>{_verdict(agreement)}</p>"
         '<div class="scroll"><table><thead><tr><th scope="col">Feature</th>'
         f"{head}</tr></thead><tbody>{_agreement_row(agreement)}{rows}</tbody></table></div>{more}"
         "<p class=hint>Share of all importance (mean |SHAP value|), and rank within the model. "
         "Agreement is the rank correlation with the first model: 1 is the same order, 0 none.</p>"
-        "</body></html>"
     )
+    return pages.document("Models side by side", style, body)
 
 
 def _cell(share: float, rank: int, largest: float) -> str:

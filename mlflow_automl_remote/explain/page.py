@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
-from importlib.resources import files
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlflow_automl_remote import pages
 from mlflow_automl_remote.explain.explanation import Explanation, Floats
 from mlflow_automl_remote.explain.summary import descending, importances
 
@@ -24,14 +23,6 @@ FULL: Final = 32767
 
 SCRIPTS: Final = ("model.js", "charts.js", "page.js")
 """In this order: each uses those before it."""
-ESCAPES: Final = {
-    ord("<"): "\\u003c",
-    ord(">"): "\\u003e",
-    ord("&"): "\\u0026",
-    0x2028: "\\u2028",
-    0x2029: "\\u2029",
-}
-"""JSON stays JSON, and no text in it can end the script element that it stands in."""
 
 
 def page(explanation: Explanation) -> str:
@@ -40,22 +31,8 @@ def page(explanation: Explanation) -> str:
     It shows the most important features (120 at most, the rest as one) and as many of the
     explained rows as fit 2 MB; the importances are those of all rows.
     """
-    static = files(__package__) / "static"
-    parts = {
-        "/*style*/": (static / "page.css").read_text(encoding="utf-8"),
-        "/*script*/": "\n".join((static / name).read_text(encoding="utf-8") for name in SCRIPTS),
-        "/*data*/": embedded(_content(explanation)),
-    }
-    document = (static / "page.html").read_text(encoding="utf-8")
-    for mark, text in parts.items():
-        before, after = document.split(mark, 1)
-        document = before + text + after
-    return document
-
-
-def embedded(content: object) -> str:
-    """Write JSON that is safe inside a script element."""
-    return json.dumps(content, allow_nan=False, ensure_ascii=False).translate(ESCAPES)
+    before, after = pages.frame(__package__, "Explanation", SCRIPTS)
+    return before + pages.embedded(_content(explanation)) + after
 
 
 def _content(explanation: Explanation) -> dict[str, object]:

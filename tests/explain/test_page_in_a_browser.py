@@ -14,6 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+import mlflow_automl_remote
 from mlflow_automl_remote.explain import Explanation
 from mlflow_automl_remote.explain.page import page
 
@@ -25,6 +26,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
+ROOMS = ("charts", "explain", "pages")
+"""Whose files the pages are made of."""
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -206,9 +209,8 @@ def test_names_are_shown_as_text_and_doubts_are_stated(open_page):
 
 def test_the_page_refers_to_nothing_outside_itself():
     """No link, source, import or storage in any of its parts."""
-    static = (
-        Path(__import__("mlflow_automl_remote.explain", fromlist=["x"]).__file__).parent / "static"
-    )
-    text = "".join(path.read_text() for path in sorted(static.iterdir()))
+    package = Path(mlflow_automl_remote.__file__).parent
+    parts = [path for room in ROOMS for path in sorted((package / room / "static").iterdir())]
+    text = "".join(path.read_text() for path in parts)
     for word in ("src=", "href=", "@import", "url(", "fetch(", "localStorage", "innerHTML"):
         assert word not in text

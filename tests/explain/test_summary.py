@@ -19,7 +19,8 @@ from mlflow_automl_remote.explain import (
     stability,
     write,
 )
-from mlflow_automl_remote.explain.page import embedded, page
+from mlflow_automl_remote.explain.page import page
+from mlflow_automl_remote.pages import embedded
 
 HOSTILE = (
     "</script><script>alert(1)</script>",

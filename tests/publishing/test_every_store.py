@@ -19,7 +19,7 @@ from mlflow_automl_remote.errors import PublishFailed
 from .conftest import Store
 
 PASSWORD = "a long password"
-N_ITERATIONS = 3
+N_ITERATIONS = 2
 
 
 @pytest.fixture(
@@ -46,9 +46,11 @@ def uri(
         programs = find_postgres()
         if programs is None:
             pytest.skip("PostgreSQL is not installed")
-        with running_postgres(programs) as database:
-            with running_server(folder, database=database) as uri:
-                yield uri
+        with (
+            running_postgres(programs) as database,
+            running_server(folder, database=database) as uri,
+        ):
+            yield uri
     else:
         options = ("--allowed-hosts", "localhost:{port}")
         with running_server(folder, 4, options=options) as uri:

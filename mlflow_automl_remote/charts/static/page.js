@@ -1,7 +1,6 @@
 // Draws all charts from the numbers in the page; every value is text or a number, never markup.
 const { title, charts } = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const COLOURS = ["#4e79a7", "#f28e2b", "#e15759", "#59a198", "#59a14f", "#d6af32", "#b07aa1", "#e6828c", "#9c755f", "#8c8c96"];
 const share = (value) => value.toFixed(3);
 const short = (value) => (value === 0 ? "0" : Math.abs(value) >= 1e-3 && Math.abs(value) < 1e5
@@ -22,34 +21,6 @@ const showTip = (event, text) => {
   const box = tip.getBoundingClientRect();
   tip.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - box.width - 6)) + "px";
   tip.style.top = Math.max(4, Math.min(event.clientY + 14, innerHeight - box.height - 6)) + "px";
-};
-
-const sheet = (canvas) => {
-  const box = canvas.getBoundingClientRect();
-  const ratio = window.devicePixelRatio || 1;
-  canvas.width = Math.max(1, Math.round(box.width * ratio));
-  canvas.height = Math.max(1, Math.round(box.height * ratio));
-  const pen = canvas.getContext("2d");
-  pen.scale(ratio, ratio);
-  pen.font = "11px system-ui, sans-serif";
-  pen.textBaseline = "middle";
-  return { pen, width: box.width, height: box.height };
-};
-
-const ticks = (low, high, count) => {
-  const rough = (high - low) / Math.max(count, 1);
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough * 0.999);
-  const list = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i += 1) list.push(i * step);
-  return list;
-};
-
-const fitted = (pen, text, width) => {
-  if (pen.measureText(text).width <= width) return text;
-  let end = text.length;
-  while (end > 0 && pen.measureText(text.slice(0, end) + "\u2026").width > width) end -= 1;
-  return text.slice(0, end) + "\u2026";
 };
 
 function panel(name, hint, draw, point, extra) {

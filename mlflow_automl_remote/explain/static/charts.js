@@ -1,5 +1,4 @@
 // The drawings: beeswarm and scatter on canvas, waterfall in SVG. They read numbers and a view.
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const channels = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 
 const lowToHigh = () => {
@@ -14,30 +13,6 @@ const lowToHigh = () => {
   return (share) => (Number.isFinite(share) ? steps[Math.round(share * 64)] : missing);
 };
 
-const sheet = (canvas) => {
-  const box = canvas.getBoundingClientRect();
-  const ratio = window.devicePixelRatio || 1;
-  canvas.width = Math.max(1, Math.round(box.width * ratio));
-  canvas.height = Math.max(1, Math.round(box.height * ratio));
-  const pen = canvas.getContext("2d");
-  pen.scale(ratio, ratio);
-  pen.font = "11.5px system-ui, sans-serif";
-  pen.textBaseline = "middle";
-  return { pen, width: box.width, height: box.height };
-};
-
-const fitted = (pen, text, width) => {
-  if (pen.measureText(text).width <= width) return text;
-  let low = 0;
-  let high = text.length;
-  while (low < high) {
-    const middle = Math.ceil((low + high) / 2);
-    if (pen.measureText(text.slice(0, middle) + "\u2026").width <= width) low = middle;
-    else high = middle - 1;
-  }
-  return text.slice(0, low) + "\u2026";
-};
-
 const extent = (list) => {
   let low = Infinity;
   let high = -Infinity;
@@ -45,15 +20,6 @@ const extent = (list) => {
   if (low > high) return [0, 1];
   if (low === high) { const pad = Math.abs(low) * 0.1 || 0.5; return [low - pad, high + pad]; }
   return [low, high];
-};
-
-const ticks = (low, high, count) => {
-  const rough = (high - low) / Math.max(count, 1);
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
-  const list = [];
-  for (let i = Math.ceil(low / step); i * step <= high; i += 1) list.push(i * step);
-  return list;
 };
 
 const scaleOf = (low, high, from, to) => (value) => from + ((value - low) / (high - low)) * (to - from);

@@ -1,6 +1,6 @@
 // The numbers of the page: unpacked once, asked for by the drawings.
 const numbers = (() => {
-  const raw = JSON.parse(document.getElementById("explanation").textContent);
+  const raw = JSON.parse(document.getElementById("data").textContent);
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
   const n = raw.rows.length;
   const named = raw.features.length;
