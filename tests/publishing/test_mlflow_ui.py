@@ -20,7 +20,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from mlflow_automl_remote import charts
 from mlflow_automl_remote.journal.events import MachineSampled
 
-from .conftest import START_MS, Store
+from .conftest import START_MS, Store, SyntheticSweep
 
 pytestmark = [
     pytest.mark.browser,
@@ -31,6 +31,12 @@ pytestmark = [
 ]
 
 WAIT_S = 90
+MIN_WIDTH = 300
+"""Pixels; MLflow's own pictures are smaller."""
+EXPANDERS = ".ag-row [role='button']"
+CLICK = "arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+    "[data-testid='nested-run-expander'], button[aria-label*='xpand'], .ag-group-contracted"
+)
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -71,9 +77,14 @@ def charts_of(sweep: Any, number: int) -> list[Any]:
     ]
 
 
-@pytest.fixture
-def shown(server: str, new_sweep: Any) -> Shown:
+@pytest.fixture(scope="module")
+def shown(server: str, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Shown:
     """Publish a finished sweep with charts, and one whose first iteration runs."""
+
+    def new_sweep(name: str) -> SyntheticSweep:
+        root = tmp_path_factory.mktemp(f"target-{name}")
+        return SyntheticSweep(root=root, model=model_folder, sweep_id=name)
+
     client = MlflowClient(tracking_uri=server)
     store = Store(
         client, server, client.create_experiment(f"what the UI shows {time.monotonic_ns()}")
@@ -159,7 +170,34 @@ def keep(browser: Any, folder: Path | None, name: str) -> None:
         browser.save_screenshot(str(folder / name))
 
 
-def outside(browser: Any, server: str) -> list[str]:
+def pictures_of(client: MlflowClient, run_id: str, folder: str | None = None) -> list[str]:
+    """Paths of all PNG artifacts of a run."""
+    found: list[str] = []
+    for file in client.list_artifacts(run_id, folder):
+        if file.is_dir:
+            found += pictures_of(client, run_id, file.path)
+        elif file.path.endswith(".png"):
+            found.append(file.path)
+    return found
+
+
+def looked_at(browser: Any, address: str) -> int:
+    """Open a picture in the artifact view, and give its width once it is decoded."""
+    see(browser, address)
+    name = address.rpartition("/")[2]
+    script = (
+        "return Math.max(0, ...[...document.querySelectorAll('img')]"
+        ".filter(one => one.complete).map(one => one.naturalWidth))"
+    )
+
+    def width(_: Any) -> int | None:
+        found = int(browser.execute_script(script))
+        return found if found > MIN_WIDTH else None
+
+    return int(WebDriverWait(browser, WAIT_S).until(width, f"no picture {name} at {address}"))
+
+
+def asked_outside(browser: Any, server: str) -> list[str]:
     """Give addresses that frames of ours asked for, and that are not the server's own."""
     found = []
     for line in browser.get_log("performance"):
@@ -180,6 +218,11 @@ def test_a_sweep_is_found_and_looked_at_in_mlflows_ui(
     folder = Path(wanted) if wanted else None
     see(browser, f"{shown.page}/runs", "a sweep that runs", "sweep")
     keep(browser, folder, "runs.png")
+    for opener in browser.find_elements(By.CSS_SELECTOR, EXPANDERS):
+        if not expanded(browser):
+            browser.execute_script(CLICK, opener)
+    WebDriverWait(browser, WAIT_S).until(expanded, "the children of a sweep do not unfold")
+    keep(browser, folder, "children.png")
     child = f"{shown.page}/runs/{shown.children[1]}"
     see(browser, child, "model__C", "AUC_weighted", "model__p11")
     keep(browser, folder, "child.png")
@@ -189,19 +232,40 @@ def test_a_sweep_is_found_and_looked_at_in_mlflows_ui(
     assert len(frame(browser, f"{parent}/artifacts/leaderboard.html", "tr.row")) == 3
     keep(browser, folder, "leaderboard.png")
     assert len(frame(browser, f"{parent}/artifacts/overview.html", "svg circle")) == 3
+    text = browser.find_element(By.TAG_NAME, "body").text
+    assert "<no>" in text
+    assert "95.1 %" in text
     keep(browser, folder, "overview.png")
     see(browser, f"{parent}/system-metrics", "cpu_utilization_percentage")
     keep(browser, folder, "system-metrics.png")
-    see(browser, f"{shown.page}/models", "LogisticRegression")
+    see(browser, f"{shown.page}/models", "LogisticRegression", "LightGBM", "RandomForest")
     keep(browser, folder, "models.png")
     ours = [line["message"] for line in browser.get_log("browser") if "blob:" in line["message"]]
     assert not [text for text in ours if "rror" in text]
-    assert outside(browser, server) == []
+    assert asked_outside(browser, server) == []
 
 
-def test_two_children_compare(shown: Shown, browser: Any) -> None:
+def expanded(browser: Any) -> bool:
+    """Whether the table of runs shows an iteration below its sweep."""
+    text = browser.find_element(By.TAG_NAME, "body").text
+    return "000 MaxAbsScaler LightGBM" in text
+
+
+def test_every_picture_is_shown(shown: Shown, server: str, browser: Any) -> None:
+    """PNG artifacts of the sweep and of its iterations, in the artifact view."""
+    client = MlflowClient(tracking_uri=server)
+    for run_id in (shown.parent, *shown.children.values()):
+        for path in pictures_of(client, run_id):
+            assert looked_at(browser, f"{shown.page}/runs/{run_id}/artifacts/{path}")
+    assert pictures_of(client, shown.children[0]) == ["charts/charts.png"]
+
+
+def test_two_children_compare(shown: Shown, browser: Any, pytestconfig: pytest.Config) -> None:
     """MLflow's page of comparison shows the values of both."""
     runs = json.dumps([shown.children[0], shown.children[1]])
     experiment = shown.page.rsplit("/", 1)[1]
     address = f'{shown.page.split("#")[0]}#/compare-runs?runs={runs}&experiments=["{experiment}"]'
-    see(browser, address, "model__C", "AUC_weighted")
+    text = see(browser, address, "model__C", "AUC_weighted", "000 Max", "001 Standard")
+    assert "1.5" in text
+    wanted = pytestconfig.getoption("--screenshots")
+    keep(browser, Path(wanted) if wanted else None, "compare.png")
