@@ -35,8 +35,6 @@ MIN_WIDTH = 300
 """Pixels; MLflow's own pictures are smaller."""
 EXPANDERS = ".ag-row [role='button']"
 CLICK = "arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}))"
-    "[data-testid='nested-run-expander'], button[aria-label*='xpand'], .ag-group-contracted"
-)
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
