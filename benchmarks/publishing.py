@@ -269,6 +269,7 @@ def lag(folder: Path, per_second: int, seconds: int) -> None:
     """Let light iterations end at a rate while a follower publishes; print how late they are."""
     journal = Journal(folder / "lag")
     publish = new_publisher(folder, journal)
+    publish(journal.advance())  # as a follower does while data is loaded, long before an iteration
     lags: list[float] = []
     n, total = 0, per_second * seconds
     begun = time.time()

@@ -33,7 +33,7 @@ pytestmark = [
 WAIT_S = 90
 MIN_WIDTH = 300
 """Pixels; MLflow's own pictures are smaller."""
-EXPANDERS = ".ag-row [role='button']"
+EXPANDERS = "button[data-component-id*='runnamecellrenderer']"
 CLICK = "arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}))"
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
