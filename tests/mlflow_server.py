@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-START_LIMIT_S = 120
+START_LIMIT_S = 200
 
 
 @contextmanager
@@ -43,11 +43,9 @@ def running_server(
     command += ["--backend-store-uri", database or f"sqlite:///{folder}/mlflow.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     command += [option.format(port=port) for option in options]
-    environment = (
-        os.environ
-        | dict(variables or {})
-        | {"MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(folder)}
-    )
+    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(folder)}
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # six processes for judges' jobs
+    environment |= variables or {}
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True
