@@ -345,5 +345,5 @@ $("facts").textContent = facts.join(" \u00b7 ");
 if (charts.task === "classification") classification();
 else regression();
 drawAll();
-addEventListener("resize", drawAll);
+new ResizeObserver(drawAll).observe($("panels"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
