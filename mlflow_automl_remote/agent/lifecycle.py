@@ -22,7 +22,7 @@ class AlreadyRunning(RuntimeError):
 
 
 @contextmanager
-def alive(workspace: Path) -> Iterator[None]:
+def alive(workspace: Path, name: str = "agent") -> Iterator[None]:
     """Hold the workspace's lock, say who holds it, and keep its heartbeat going.
 
     The lock goes with the process, however it ends. It is not inherited: a process of an iteration
@@ -31,21 +31,25 @@ def alive(workspace: Path) -> Iterator[None]:
     Raises:
         AlreadyRunning: Another agent works here.
     """
-    fd = os.open(workspace / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(workspace / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(fd)
         raise AlreadyRunning(f"Another agent works in {workspace}.") from error
     stop = threading.Event()
-    beat = threading.Thread(target=_beat, args=(workspace / "heartbeat", stop), daemon=True)
+    beat = threading.Thread(target=_beat, args=(_heartbeat(workspace, name), stop), daemon=True)
     try:
-        write_aside(workspace / "agent.json", json.dumps(identity()).encode())
+        write_aside(workspace / f"{name}.json", json.dumps(identity()).encode())
         beat.start()
         yield
     finally:
         stop.set()
         os.close(fd)
+
+
+def _heartbeat(workspace: Path, name: str) -> Path:
+    return workspace / ("heartbeat" if name == "agent" else f"{name}.heartbeat")
 
 
 def identity() -> dict[str, object]:

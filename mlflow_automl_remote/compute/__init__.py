@@ -6,7 +6,8 @@ from mlflow_automl_remote.compute.attaching import attaching
 from mlflow_automl_remote.compute.credentials import Credentials
 from mlflow_automl_remote.compute.doctor import Check, Verdict, examine
 from mlflow_automl_remote.compute.housekeeping import Cleaned, Inventory, StoredSweep
-from mlflow_automl_remote.compute.job import AgentCommand, Job, JournalChunk, Liveness
+from mlflow_automl_remote.compute.job import Job, JournalChunk, Liveness
+from mlflow_automl_remote.compute.launching import AgentCommand
 from mlflow_automl_remote.compute.lease import Lease
 from mlflow_automl_remote.compute.machine import Machine
 from mlflow_automl_remote.compute.progress import OnProgress, Progress

@@ -9,7 +9,7 @@ from mlflow_automl_remote.errors import CommandFailed
 
 if TYPE_CHECKING:
     from mlflow_automl_remote.compute.control import Control
-    from mlflow_automl_remote.compute.job import AgentCommand
+    from mlflow_automl_remote.compute.launching import AgentCommand
     from mlflow_automl_remote.compute.workspace import Workspace
 
 MODULE: Final = "mlflow_automl_remote.agent.check"

@@ -129,6 +129,8 @@ def clean(control: Control, root: Root, current: Collection[str], *, discard: bo
             kept.append((what, reason))
         else:
             removed.append((root.sweeps / sweep.sweep_id, what, sweep.n_bytes))
+    names = [path.name for path, _, _ in removed]
+    control.request("boot_remove", names=names)
     living = [each for each in found.sweeps if each.liveness is not Liveness.DEAD]
     unneeded = _unneeded(found, root, current, living)
     with _locked(control, [path for path, _, _ in unneeded]) as free:

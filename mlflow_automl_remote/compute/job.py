@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mlflow_automl_remote.compute.artifacts import fetch_files
+from mlflow_automl_remote.compute.launching import COOKIE, AgentCommand, AgentIdentity, launch
 from mlflow_automl_remote.compute.lease import Lease
 from mlflow_automl_remote.errors import (
     AutoMLRemoteError,
-    CommandFailed,
     ConnectionLost,
     SweepNotFound,
 )
@@ -29,21 +29,10 @@ if TYPE_CHECKING:
     from mlflow_automl_remote.compute.workspace import Workspace
     from mlflow_automl_remote.journal.events import ArtifactFile
 
-ACKNOWLEDGE_S: Final = 120.0
-"""For the agent to take its lock; first imports from a cold disk are why it takes seconds."""
 TERM_GRACE_S: Final = 10.0
 """Between asking an agent to end and killing everything that it started."""
 READ_LIMIT_BYTES: Final = 4 * 1024 * 1024
 TAIL_BYTES: Final = 64 * 1024
-COOKIE: Final = "AUTOML_REMOTE_SWEEP"
-"""Variable by which every process of a sweep is found again, daemons included."""
-KEPT_VARIABLES: Final = (
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR",
-    "LD_LIBRARY_PATH", "CUDA_*", "NVIDIA_*", "OMP_NUM_THREADS", "SSL_CERT_FILE", "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy",
-    "https_proxy", "no_proxy",
-)  # fmt: skip
-"""What an agent gets of its account's environment; nothing else, so no credential by accident."""
 
 
 class Liveness(StrEnum):
@@ -73,36 +62,6 @@ class JournalChunk:
     liveness: Liveness
     next_offset: int
     is_full: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentCommand:
-    """How an agent is started on a target.
-
-    Attributes:
-        python: Interpreter of the agent's environment.
-        variables: Added to what is kept of the account's environment.
-        kept: Names of the variables that are kept.
-    """
-
-    python: str
-    variables: Mapping[str, str]
-    kept: tuple[str, ...] = KEPT_VARIABLES
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentIdentity:
-    """What an agent says of itself when it has started.
-
-    Attributes:
-        pid: On the target.
-        version: Of this package, there.
-        was_running: Whether it had been started before.
-    """
-
-    pid: int
-    version: str
-    was_running: bool
 
 
 class Job:
@@ -137,31 +96,8 @@ class Job:
         Raises:
             CommandFailed: It ended before; the message has the end of its log.
         """
-        path = str(self.workspace.path)
-        argv = [command.python, "-m", module, path]
         with self._channel() as control:
-            try:
-                reply = control.request(
-                    "launch",
-                    argv=argv,
-                    cwd=path,
-                    env={**command.variables, COOKIE: self.workspace.sweep_id},
-                    keep=list(command.kept),
-                    log=str(self.workspace.agent_log),
-                    timeout_s=ACKNOWLEDGE_S,
-                    lock=str(self.workspace.agent_lock),
-                    agent=str(self.workspace.agent_identity),
-                )[0]
-            except CommandFailed as error:
-                raise CommandFailed(
-                    f"The agent did not start. {error}", argv=argv, exit_status=error.exit_status
-                ) from error
-        identity = reply["identity"]
-        return AgentIdentity(
-            pid=int(identity.get("pid", 0)),
-            version=str(identity.get("version", "")),
-            was_running=bool(reply["was_running"]),
-        )
+            return launch(control, self.workspace, command, module, self.workspace.agent)
 
     def read_journal(
         self, offset: int = 0, wait_s: float = 0.0, limit_bytes: int = READ_LIMIT_BYTES
@@ -279,6 +215,7 @@ class Job:
         """Write down that the finished sweep is in MLflow, so that its workspace may go."""
         with self._channel() as control:
             control.request("put", b"", path=str(self.workspace.published), mode=0o600)
+            control.request("boot_remove", names=[self.workspace.sweep_id])
 
     def fetch(
         self,
@@ -323,6 +260,7 @@ class Job:
                 f"ended ({liveness}), so its workspace is kept. Cancel it first."
             )
         with self._channel() as control:
+            control.request("boot_remove", names=[self.workspace.sweep_id])
             control.request("remove", paths=[str(self.workspace.path)])
 
     def _signs(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from mlflow_automl_remote.compute import wheelhouse
 from mlflow_automl_remote.compute.environment import UvEnvironment
-from mlflow_automl_remote.compute.job import AgentCommand
+from mlflow_automl_remote.compute.launching import AgentCommand
 from mlflow_automl_remote.compute.package import package_digest, package_files
 from mlflow_automl_remote.compute.progress import OnProgress, Progress, TransferMeter
 from mlflow_automl_remote.compute.project import PackedFile

@@ -12,11 +12,12 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, cast
-
-from pathspec import GitIgnoreSpec
+from typing import IO, TYPE_CHECKING, Final, cast
 
 from mlflow_automl_remote.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +97,8 @@ def scan_project(folder: Path, needed: Mapping[str, str]) -> Project:
     Raises:
         ConfigurationError: There is no such folder, or no such file in it, or it is ignored.
     """
+    from pathspec import GitIgnoreSpec  # not on targets, which only take projects
+
     if not folder.is_dir():
         raise ConfigurationError(f"The project folder '{folder}' does not exist.")
     ignore_file = next((name for name in IGNORE_FILES if (folder / name).is_file()), None)

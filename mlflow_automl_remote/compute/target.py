@@ -18,7 +18,8 @@ from mlflow_automl_remote.compute.housekeeping import (
     clean,
     take_inventory,
 )
-from mlflow_automl_remote.compute.job import KEPT_VARIABLES, AgentCommand, Job, Liveness
+from mlflow_automl_remote.compute.job import Job, Liveness
+from mlflow_automl_remote.compute.launching import KEPT_VARIABLES, AgentCommand, start_at_boot
 from mlflow_automl_remote.compute.local import LocalTransport
 from mlflow_automl_remote.compute.machine import Machine
 from mlflow_automl_remote.compute.own_uv import uv_digest
@@ -199,6 +200,8 @@ class Connection:
         with self._control() as control:
             content = wanted.as_json().encode()
             control.request("put", content, path=str(job.workspace.wanted), mode=0o600)
+            if self.spec.resume_on_boot:
+                start_at_boot(control, job.workspace, command, module)
         self.start(job, command, module)
         return job
 

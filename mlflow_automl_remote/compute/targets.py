@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from mlflow_automl_remote.compute import saved
 from mlflow_automl_remote.compute.credentials import Credentials
@@ -17,6 +17,7 @@ from mlflow_automl_remote.compute.local import LABEL
 from mlflow_automl_remote.compute.ssh_config import host_settings
 from mlflow_automl_remote.errors import ConfigurationError
 
+_Word = TypeVar("_Word", bound=str)
 EnvManager = Literal["uv", "conda", "local"]
 ENV_MANAGERS: Final[tuple[EnvManager, ...]] = ("uv", "conda", "local")
 HOME_VARIABLE: Final = "AUTOML_REMOTE_HOME"
@@ -32,6 +33,7 @@ SSH_KEYS: Final = (
     "python",
     "env_manager",
     "wheelhouse",
+    "resume_on_boot",
     "overcommit",
 )
 
@@ -53,6 +55,7 @@ class TargetSpec:
         env_manager: `uv` or `conda` builds the agent's environment; `local` takes `python` as it
             is.
         wheelhouse: Whether the client brings the packages, for a host that reaches no index.
+        resume_on_boot: Whether the host goes on with a sweep by itself after a reboot.
         overcommit: Whether `max_concurrent_iterations` may be more than its memory carries.
     """
 
@@ -67,6 +70,7 @@ class TargetSpec:
     python: str = "python3"
     env_manager: EnvManager = "uv"
     wheelhouse: bool = False
+    resume_on_boot: bool = False
     overcommit: bool = False
 
     @property
@@ -162,12 +166,9 @@ def _parse_ssh(config: Mapping[str, object]) -> TargetSpec:
     port = _port(config)
     _check_words(host or "", user, proxy_jump)
     key_files, known_hosts = _key_files(config), _file("known_hosts", _text(config, "known_hosts"))
-    root, manager = _text(config, "root"), config.get("env_manager", "uv")
+    root = _text(config, "root")
     if root is not None and not root.startswith(("/", "~/")):
         raise _must_be("root", "an absolute path on the host, or one that begins with ~/", root)
-    env_manager = next((known for known in ENV_MANAGERS if known == manager), None)
-    if env_manager is None:
-        raise _must_be("env_manager", "one of " + ", ".join(ENV_MANAGERS), manager)
     settings = host_settings(host or "", user, port)
     return TargetSpec(
         host=host,
@@ -178,8 +179,9 @@ def _parse_ssh(config: Mapping[str, object]) -> TargetSpec:
         proxy_jump=proxy_jump,
         root=root,
         python=_text(config, "python") or "python3",
-        env_manager=env_manager,
+        env_manager=_choice(config, "env_manager", ENV_MANAGERS),
         wheelhouse=_flag(config, "wheelhouse"),
+        resume_on_boot=_flag(config, "resume_on_boot"),
         overcommit=_flag(config, "overcommit"),
     )
 
@@ -206,6 +208,15 @@ def _key_files(config: Mapping[str, object]) -> tuple[str, ...]:
     if not all(isinstance(each, str) for each in value):
         raise _must_be("key_file", "a file or a list of files", value)
     return tuple(file for each in value if (file := _file("key_file", each)))
+
+
+def _choice(config: Mapping[str, object], key: str, known: tuple[_Word, ...]) -> _Word:
+    """Give one of the known words; the first of them where there is none."""
+    value = config.get(key, known[0])
+    found = next((word for word in known if word == value), None)
+    if found is None:
+        raise _must_be(key, "one of " + ", ".join(known), value)
+    return found
 
 
 def _text(config: Mapping[str, object], key: str) -> str | None:

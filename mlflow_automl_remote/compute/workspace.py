@@ -71,6 +71,29 @@ def _checked(digest: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """The files of a process of a sweep: who it is, the lock that it holds, what it prints."""
+
+    name: str
+    folder: PurePosixPath
+
+    @property
+    def lock(self) -> PurePosixPath:
+        """The lock that it holds while it lives."""
+        return self.folder / f"{self.name}.lock"
+
+    @property
+    def identity(self) -> PurePosixPath:
+        """Which process it is; written by it once it has the lock."""
+        return self.folder / f"{self.name}.json"
+
+    @property
+    def log(self) -> PurePosixPath:
+        """All its output."""
+        return self.folder / f"{self.name}.log"
+
+
+@dataclass(frozen=True, slots=True)
 class Workspace:
     """The folder of one sweep.
 
@@ -123,19 +146,24 @@ class Workspace:
         return self.path / "artifacts"
 
     @property
+    def agent(self) -> Place:
+        """The files of the agent."""
+        return Place("agent", self.path)
+
+    @property
     def agent_log(self) -> PurePosixPath:
         """All output of the agent."""
-        return self.path / "agent.log"
+        return self.agent.log
 
     @property
     def agent_identity(self) -> PurePosixPath:
         """Which process the agent is; written by it once it has the lock."""
-        return self.path / "agent.json"
+        return self.agent.identity
 
     @property
     def agent_lock(self) -> PurePosixPath:
         """The lock that the agent holds while it lives."""
-        return self.path / "agent.lock"
+        return self.agent.lock
 
     @property
     def client(self) -> PurePosixPath:

@@ -15,6 +15,9 @@ from mlflow.artifacts import download_artifacts
 from sklearn.datasets import load_digits
 from user_terminal import Terminal
 
+from mlflow_automl_remote.compute import connect, parse_target
+from mlflow_automl_remote.errors import AuthenticationFailed, ConnectFailed
+
 pytestmark = pytest.mark.docker
 
 BUILT = ("Sending uv", "Making an environment", "Installing")
@@ -31,6 +34,40 @@ def test_the_container_is_as_bare_as_a_new_machine(container_vm: Vm) -> None:
     assert container_vm.sh("python3 -m pip --version")[0] != 0
     assert container_vm.sh("python3 -m venv /tmp/none")[0] != 0
     assert container_vm.sh("id -u")[1] != "0"
+
+
+def test_a_password_is_enough_where_the_machine_takes_one(
+    container_vm: Vm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No key is there to be offered; a wrong password is refused without being told."""
+    status, output = container_vm.sh(f"echo {ACCOUNT}:planted-4e7a | chpasswd", user="root")
+    assert status == 0, output
+    config = {key: value for key, value in container_vm.config().items() if key != "key_file"}
+    monkeypatch.setenv("AUTOML_REMOTE_PASSWORD", "planted-4e7a")
+    with connect(parse_target(config)) as connection:
+        assert connection.machine.n_cores >= 1
+    monkeypatch.setenv("AUTOML_REMOTE_PASSWORD", "planted-wrong")
+    with pytest.raises(AuthenticationFailed, match="with the password") as refused:
+        connect(parse_target(config))
+    assert "planted" not in str(refused.value)
+
+
+def test_a_machine_that_stands_still_is_given_up_and_there_again(
+    container_vm: Vm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernel takes the connection, and nobody answers."""
+    monkeypatch.setattr("mlflow_automl_remote.compute.ssh.CONNECT_S", 1.0)
+    spec = parse_target(container_vm.config())
+    container_vm.container.pause()
+    try:
+        begin = time.monotonic()
+        with pytest.raises(ConnectFailed):
+            connect(spec)
+        assert time.monotonic() - begin < 15
+    finally:
+        container_vm.container.unpause()
+    with connect(spec) as connection:
+        assert connection.machine.system == "Linux"
 
 
 def test_a_sweep_on_a_bare_machine_and_a_second_one_in_its_environment(

@@ -48,10 +48,10 @@ SweepHandle(run_id, facts, TargetSpec.from_json(target)).follow()
 SUBMITTER = """
 import os, signal, sys
 from pathlib import Path
-from mlflow_automl_remote.compute import Connection, TargetSpec, connect, job
+from mlflow_automl_remote.compute import AgentCommand, Connection, TargetSpec, connect, job
 from mlflow_automl_remote.compute.control import Control
 _, point, sweep_id, target, project, recorded, modules = sys.argv
-command = job.AgentCommand(python=sys.executable, variables={"PYTHONPATH": modules})
+command = AgentCommand(python=sys.executable, variables={"PYTHONPATH": modules})
 Connection.prepare = lambda self: command
 finish = Control.finish
 

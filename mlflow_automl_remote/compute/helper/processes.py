@@ -201,10 +201,11 @@ def extended(environment: dict[str, str], extra: dict[str, str]) -> dict[str, st
     return result
 
 
-def launch(request: Header) -> Header:
+def launch(request: Header, told: bytes) -> Header:
     """Start an agent that outlives this helper, and return once it has said who it is.
 
-    An agent that lives already is left alone and returned.
+    An agent that lives already is left alone and returned. It is told something by its standard
+    input, or nothing.
 
     Raises:
         Refused: It ended, or said nothing in time; the text has the end of its log.
@@ -218,11 +219,14 @@ def launch(request: Header) -> Header:
                 request["argv"],
                 cwd=request["cwd"],
                 env=chosen_environment(request["keep"], request["env"]),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if told else subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+        if process.stdin is not None:
+            with contextlib.suppress(OSError), process.stdin as stdin:
+                stdin.write(told)
         return _acknowledged(process, request)
 
 

@@ -17,7 +17,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from mlflow_automl_remote.compute.helper import files, inventory, probe, processes
+from mlflow_automl_remote.compute.helper import boot, files, inventory, probe, processes
 from mlflow_automl_remote.compute.helper.wire import CHUNK_BYTES, Inflow, Refused, Wire
 
 if TYPE_CHECKING:
@@ -203,7 +203,17 @@ class Server:
 
     def do_launch(self, header: Header, payload: bytes) -> Answer:
         """Start a job that outlives this helper."""
-        return processes.launch(header), b""
+        return processes.launch(header, payload), b""
+
+    def do_boot_install(self, header: Header, payload: bytes) -> Answer:
+        """Let a job be started at each boot."""
+        return {"by": boot.install(header)}, b""
+
+    def do_boot_remove(self, header: Header, payload: bytes) -> Answer:
+        """Let jobs be started no more at boot."""
+        for name in header["names"]:
+            boot.remove(name)
+        return {}, b""
 
     def do_liveness(self, header: Header, payload: bytes) -> Answer:
         """Tell whether a job lives."""
