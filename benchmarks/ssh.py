@@ -210,7 +210,7 @@ def sending(bench: Bench) -> None:
                 packed = scan_project(folder, {})
                 place = bench.root / "sweeps" / "upload" / "project"
                 shutil.rmtree(bench.root / "data", ignore_errors=True)  # or nothing is sent
-                with connection._control() as control:
+                with connection.control() as control:
                     store = connection.root.data
                     connection._send(control, packed.files, place, "Sending", store=store)
 

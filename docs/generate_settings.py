@@ -11,6 +11,7 @@ from pydantic_core import PydanticUndefined
 from mlflow_automl_remote.config import METRICS, MODELS, AutoMLConfig
 from mlflow_automl_remote.config.catalogue import BINARY_METRICS, SCORERS
 from mlflow_automl_remote.config.names import RENAMED, RENAMED_MODELS, WITHOUT_MEANING
+from mlflow_automl_remote.config.promotion import Gates, Promotion
 
 PAGE: Final = Path(__file__).with_name("settings.md")
 
@@ -30,7 +31,14 @@ arguments in Python. All but `task` have a default.
 def page() -> str:
     """Make the whole page."""
     rows = [_row(name, field) for name, field in AutoMLConfig.model_fields.items()]
-    parts = [_HEAD + "\n".join(rows), _metrics(), _models(), _renamed(), _without_meaning()]
+    parts = [
+        _HEAD + "\n".join(rows),
+        _promotion(),
+        _metrics(),
+        _models(),
+        _renamed(),
+        _without_meaning(),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -38,7 +46,7 @@ def _row(name: str, field: Any) -> str:
     default = field.default
     if default is PydanticUndefined:
         shown = "required"
-    elif default in (None, (), ""):
+    elif default in (None, (), "", {}):
         shown = ""
     else:
         shown = f"`{str(default).lower() if isinstance(default, bool) else default}`"
@@ -56,6 +64,10 @@ def _kind(field: Any) -> str:
     names = {"int": "whole number", "float": "number", "str": "text", "bool": "true, false"}
     if "dict[" in words:
         words = "`auto`, `off`, or {column: kind}"
+    if words.endswith(".Promotion"):
+        words = "see below"
+    if "Mapping[" in words:
+        words = "{metric: number}"
     if words.startswith("tuple[str"):
         words = "names"
     elif words.startswith("tuple"):
@@ -71,6 +83,22 @@ def _kind(field: Any) -> str:
 
 def _line(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _promotion() -> str:
+    """List what `promote` holds, its gates among it."""
+    rows = [
+        _row(f"{prefix}{name}", field)
+        for prefix, fields in (("", Promotion.model_fields), ("gates.", Gates.model_fields))
+        for name, field in fields.items()
+        if name != "gates"
+    ]
+    head = "## promote\n\nSee [Promotion](promotion.md).\n\n"
+    return (
+        head
+        + "| key | value | default | what it does |\n| --- | --- | --- | --- |\n"
+        + ("\n".join(rows))
+    )
 
 
 def _metrics() -> str:

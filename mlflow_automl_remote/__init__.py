@@ -11,7 +11,10 @@ __all__ = [
     "__version__",
     "attach",
     "explain_model",
+    "promote",
+    "register",
     "retrieve_model_explanation",
+    "rollback",
     "submit",
 ]
 
@@ -21,7 +24,10 @@ _HOME: Final = {
     "SweepRun": "api",
     "attach": "api",
     "explain_model": "explanations",
+    "promote": "promoting",
+    "register": "promoting",
     "retrieve_model_explanation": "explanations",
+    "rollback": "promoting",
     "submit": "api",
 }
 """Which module a public name lives in; for type checkers they are in `__init__.pyi`."""

@@ -7,5 +7,8 @@ from mlflow_automl_remote.explanations import explain_model as explain_model
 from mlflow_automl_remote.explanations import (
     retrieve_model_explanation as retrieve_model_explanation,
 )
+from mlflow_automl_remote.promoting import promote as promote
+from mlflow_automl_remote.promoting import register as register
+from mlflow_automl_remote.promoting import rollback as rollback
 
 __version__: str

@@ -9,7 +9,7 @@ from functools import partial
 
 import click
 
-from mlflow_automl_remote import __version__, arguments, machine_cli, target_cli
+from mlflow_automl_remote import __version__, arguments, machine_cli, registry_cli, target_cli
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.target_cli import clean_errors
 
@@ -97,6 +97,7 @@ def check(context: click.Context, /, **options: str | None) -> None:
     """
     from mlflow_automl_remote import compute, sweep_run, terminal
     from mlflow_automl_remote.automl import data_script
+    from mlflow_automl_remote.data_lines import data_lines
 
     with clean_errors():
         asked = arguments.parse_arguments([*_given(options), *context.args])
@@ -109,12 +110,14 @@ def check(context: click.Context, /, **options: str | None) -> None:
         else:
             with terminal.view() as view:
                 summary = sweep_run.check(settings, target, project, terminal.listener(view))
-        for line in terminal.data_lines(summary):
+        for line in data_lines(summary):
             click.echo(terminal.clean(line))
 
 
 main.add_command(target_cli.target)
 machine_cli.add_commands(target_cli.target)
+for command in (registry_cli.register, registry_cli.promote, registry_cli.rollback):
+    main.add_command(command)
 
 
 @main.command()

@@ -19,7 +19,9 @@
     ├── IterationNotFound                  there is no such iteration, or it has no model
     ├── AgentLost                          the agent died without a last event
     ├── SweepFailed                        the sweep ended without a model
-    └── PublishFailed                      MLflow could not be written; publishing again resumes
+    ├── PublishFailed                      MLflow could not be written; publishing again resumes
+    ├── PromotionRefused                   a gate kept the model of a sweep from its alias
+    └── PromotionFailed                    whether to promote it could not be found out
 
 A failure of one iteration is a value (`states.IterationState`), never an exception.
 """
@@ -144,3 +146,11 @@ class SweepFailed(AutoMLRemoteError):
 
 class PublishFailed(AutoMLRemoteError):
     """MLflow could not be written; publishing again goes on where it stopped."""
+
+
+class PromotionRefused(AutoMLRemoteError):
+    """The sweep has a model, and a gate kept it from its alias; the incumbent stays."""
+
+
+class PromotionFailed(AutoMLRemoteError):
+    """The sweep has a model, but it could not be found out whether to promote it."""

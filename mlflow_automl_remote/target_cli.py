@@ -12,11 +12,20 @@ import click
 from mlflow_automl_remote.errors import (
     AutoMLRemoteError,
     ConfigurationError,
+    PromotionFailed,
+    PromotionRefused,
 )
 
 if TYPE_CHECKING:
     from mlflow_automl_remote.compute import Check, Connection, SavedTarget, TargetSpec
 
+FAILED: Final = 1
+REFUSED: Final = 3
+"""A gate refused a promotion; the sweep itself is fine."""
+UNDECIDED: Final = 4
+"""A sweep is fine, and the promotion at its end failed."""
+INTERRUPTED: Final = 130
+"""Ctrl-C ended the command; shells expect this status."""
 _TABLE: Final = "{:<14} {:<8} {}"
 
 
@@ -28,14 +37,9 @@ def clean_errors() -> Iterator[None]:
     except AutoMLRemoteError as error:
         from mlflow_automl_remote.terminal import Detached, clean
 
-        shown = _Interrupted if isinstance(error, Detached) else click.ClickException
-        raise shown(clean(" ".join(str(error).split()))) from error
-
-
-class _Interrupted(click.ClickException):
-    """Ctrl-C ended the command; shells expect this exit status."""
-
-    exit_code = 130
+        statuses = {Detached: INTERRUPTED, PromotionRefused: REFUSED, PromotionFailed: UNDECIDED}
+        click.echo(f"Error: {clean(' '.join(str(error).split()))}", err=True)
+        raise click.exceptions.Exit(statuses.get(type(error), FAILED)) from error
 
 
 @click.group()

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from mlflow_automl_remote import promoting
 from mlflow_automl_remote.errors import AutoMLRemoteError, SweepFailed
 from mlflow_automl_remote.journal.replay import Iteration, SweepState
 from mlflow_automl_remote.states import IterationState, SweepStatus
@@ -26,7 +27,6 @@ from mlflow_automl_remote.sweep_run import Listener, SweepHandle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlflow_automl_remote.automl.data_script import DataSummary
     from mlflow_automl_remote.compute import Liveness
     from mlflow_automl_remote.explanation_request import Requested
     from mlflow_automl_remote.journal.events import RequestHandled
@@ -41,8 +41,6 @@ BEST:      The best observed score thus far.
 ************************************************************************************************
 """
 _ROW: Final = "{:>10}   {:<46} {:>9} {:>11} {:>11}"
-_COLUMN: Final = "{:<40} {:<9} {:>9} {:>10}  {}"
-_MAX_COLUMNS: Final = 200
 _REFRESH_PER_S: Final = 4
 _MAX_REASON: Final = 160
 
@@ -223,6 +221,8 @@ def follow(sweep: SweepHandle, view: SweepView, *, take_over: bool = False) -> S
     Raises:
         SweepFailed: It ended without success; the message says why.
         Detached: Ctrl-C; the message says how to come back and how to cancel.
+        PromotionRefused: It was to be promoted, and a gate was not passed.
+        PromotionFailed: It was to be promoted, and whether is not known.
     """
     try:
         state = sweep.follow(listener(view), take_over=take_over)
@@ -236,6 +236,8 @@ def follow(sweep: SweepHandle, view: SweepView, *, take_over: bool = False) -> S
         view.say(line)
     if state.status is not SweepStatus.COMPLETED:
         raise SweepFailed(f"The sweep has ended as {state.status}: {state.reason}")
+    for line in promoting.at_the_end(sweep, state, explaining_listener(view)):
+        view.say(line)
     return state
 
 
@@ -324,31 +326,3 @@ def time_left(state: SweepState, total: object) -> float | None:
     first = min(one.started_ms for one in state.iterations.values())
     pace_s = (max(ends) - first) / 1000 / len(ends)
     return max(0.0, pace_s * (total - len(ends)))
-
-
-def data_lines(summary: DataSummary) -> list[str]:
-    """Describe data that has passed the checks: its size, its columns, what was found."""
-    classes = "" if summary.n_classes is None else f", {summary.n_classes} classes"
-    lines = [f"{summary.n_rows:,} rows, {summary.n_features:,} columns{classes}"]
-    shown = summary.columns[:_MAX_COLUMNS]
-    if shown:
-        lines.append(_COLUMN.format("COLUMN", "KIND", "MISSING", "DIFFERENT", "LEFT OUT"))
-    lines += [
-        _COLUMN.format(
-            column.name[:40],
-            column.kind,
-            column.n_missing,
-            column.n_unique,
-            column.dropped_reason or "",
-        ).rstrip()
-        for column in shown
-    ]
-    if len(summary.columns) > len(shown):
-        lines.append(f"... and {len(summary.columns) - len(shown):,} more columns")
-    lines += [
-        f"{finding.severity:<8} {finding.id:<18} "
-        + (f"{finding.column}: " if finding.column else "")
-        + finding.text
-        for finding in summary.findings
-    ]
-    return [*lines, "The data can be trained on."]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -53,6 +54,35 @@ def own_sshd(tmp_path: Path) -> Iterator[SshServer]:
         pytest.skip("there is no sshd on this machine")
     with running_sshd(tmp_path / "sshd") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of all synthetic iterations."""
+    from synthetic_sweep import saved_model
+
+    return saved_model(tmp_path_factory.mktemp("model") / "model")
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database, which takes seconds to make and no time to copy."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("store") / "empty.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[str]:
+    """A real MLflow server on a free port of this machine."""
+    from mlflow_server import running_server
+
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copyfile(empty_database, folder / "mlflow.db")
+    with running_server(folder) as uri:
+        yield uri
 
 
 @pytest.hookimpl(wrapper=True)

@@ -184,7 +184,7 @@ def predict(fitted: Estimator, X: Features, dataset: Dataset) -> FloatArray:
         predicted[:, columns] = classifier.predict_proba(X)
     if not np.isfinite(predicted).all():
         raise ValueError("The pipeline predicts values that are not finite.")
-    return _without_noise(predicted)
+    return without_noise(predicted)
 
 
 def score(
@@ -326,7 +326,7 @@ def _fit_stopping_early(
     return behind, model, rounds
 
 
-def _without_noise(predicted: FloatArray) -> FloatArray:
+def without_noise(predicted: FloatArray) -> FloatArray:
     """Round to so many significant digits of the largest value."""
     largest = float(np.abs(predicted).max(initial=0.0))
     if largest == 0.0 or predicted.ndim > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlflow_automl_remote.compute.attaching import attaching
+from mlflow_automl_remote.compute.comparison import ForeignModel, compare
 from mlflow_automl_remote.compute.credentials import Credentials
 from mlflow_automl_remote.compute.doctor import Check, Verdict, examine
 from mlflow_automl_remote.compute.housekeeping import Cleaned, Inventory, StoredSweep
@@ -23,6 +24,7 @@ __all__ = [
     "Cleaned",
     "Connection",
     "Credentials",
+    "ForeignModel",
     "Inventory",
     "Job",
     "JournalChunk",
@@ -37,6 +39,7 @@ __all__ = [
     "TargetSpec",
     "Verdict",
     "attaching",
+    "compare",
     "connect",
     "examine",
     "parse_target",

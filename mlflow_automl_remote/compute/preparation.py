@@ -51,16 +51,20 @@ class Preparation:
         """
         python, variables = self._machine.executable, {}
         if self._spec.env_manager in BUILDERS:
-            wheels = self._send_wheels if self._spec.wheelhouse else None
-            builder = UvEnvironment(
-                control, self._machine, self._root, self._on_progress, send_wheels=wheels
-            )
+            builder = self.builder(control)
             conda = self._spec.env_manager == "conda"
             interpreter = builder.ensure(agent_recipe(self._machine, wanted, conda=conda))
             python = str(interpreter)
             variables = dict(builder.variables(interpreter))
         package = self._send_package(control)
         return AgentCommand(python=python, variables={**variables, "PYTHONPATH": str(package)})
+
+    def builder(self, control: Control) -> UvEnvironment:
+        """Give what builds environments there."""
+        wheels = self._send_wheels if self._spec.wheelhouse else None
+        return UvEnvironment(
+            control, self._machine, self._root, self._on_progress, send_wheels=wheels
+        )
 
     def _send_package(self, control: Control) -> PurePosixPath:
         """Put this version of our package on the target unless it is there."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from mlflow_automl_remote.compute.control import Control
-from mlflow_automl_remote.compute.data_check import run_check
 from mlflow_automl_remote.compute.housekeeping import (
     Cleaned,
     Inventory,
@@ -25,6 +24,7 @@ from mlflow_automl_remote.compute.machine import Machine
 from mlflow_automl_remote.compute.own_uv import uv_digest
 from mlflow_automl_remote.compute.package import package_digest, package_files
 from mlflow_automl_remote.compute.preparation import BUILDERS, Preparation
+from mlflow_automl_remote.compute.program import run_program
 from mlflow_automl_remote.compute.progress import (
     OnProgress,
     Progress,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mlflow_automl_remote.compute.transport import Transport
 
 AGENT_MODULE: Final = "mlflow_automl_remote.agent"
+CHECK_MODULE: Final = f"{AGENT_MODULE}.check"
 
 
 def connect(
@@ -109,12 +110,12 @@ class Connection:
         self._command: AgentCommand | None = None
         self.spec = spec
         self.fingerprint = transport.fingerprint
-        with self._control() as control:
+        with self.control() as control:
             self.machine = Machine.ask(control, transport.label)
         self.root = Root.resolve(spec.root, self.machine.home)
 
     @contextlib.contextmanager
-    def _control(self) -> Iterator[Control]:
+    def control(self) -> Iterator[Control]:
         """Lend a helper for one request after the other; a second thread gets a second helper."""
         with self._lock:
             control = self._idle.pop() if self._idle else None
@@ -145,7 +146,7 @@ class Connection:
                 self._command = AgentCommand(python=sys.executable, variables={}, kept=kept)
             else:
                 preparation = Preparation(self.spec, self.machine, self.root, self._on_progress)
-                with self._control() as control:
+                with self.control() as control:
                     self._command = preparation.run(control, wanted)
         return self._command
 
@@ -197,7 +198,7 @@ class Connection:
         if job.liveness() is Liveness.ALIVE:
             return job
         self._send_project(job.workspace, packed, settings_json)
-        with self._control() as control:
+        with self.control() as control:
             content = wanted.as_json().encode()
             control.request("put", content, path=str(job.workspace.wanted), mode=0o600)
             if self.spec.resume_on_boot:
@@ -208,7 +209,7 @@ class Connection:
     def _send_project(self, workspace: Workspace, packed: Project, settings_json: str) -> None:
         n_files = f"{len(packed.files)} file{'s' if len(packed.files) != 1 else ''}"
         what = f"Sending the project ({n_files}, {megabytes(packed.n_bytes)} before compression)"
-        with self._control() as control:
+        with self.control() as control:
             store = self.root.data
             self._send(control, packed.files, workspace.project, what, store=store)
             settings = settings_json.encode()
@@ -237,10 +238,10 @@ class Connection:
         try:
             self._send_project(workspace, packed, settings_json)
             self._on_progress(Progress(stage="start", text="Looking the data over"))
-            with self._control() as control:
-                return run_check(control, command, workspace, self.spec.label)
+            with self.control() as control:
+                return run_program(control, command, CHECK_MODULE, workspace.path, "check.json")
         finally:
-            with contextlib.suppress(TransportError), self._control() as control:
+            with contextlib.suppress(TransportError), self.control() as control:
                 control.request("remove", paths=[str(workspace.path)])
 
     def start(
@@ -259,7 +260,7 @@ class Connection:
 
     def probe(self, index: str) -> tuple[Header, float]:
         """Ask what a doctor wants to know, and how far the target's clock is ahead, in s."""
-        with self._control() as control:
+        with self.control() as control:
             asked_s = time.time()
             reply = control.request("probe", root=str(self.root.path), index=index)[0]
             took_s = time.time() - asked_s
@@ -269,7 +270,7 @@ class Connection:
 
     def noise(self) -> bytes:
         """Give what start-up files printed before the helper spoke."""
-        with self._control() as control:
+        with self.control() as control:
             return control.noise
 
     def n_sessions(self, at_most: int) -> int:
@@ -287,19 +288,19 @@ class Connection:
 
     def inventory(self) -> Inventory:
         """List the sweeps on the target, and what takes up room there."""
-        with self._control() as control:
+        with self.control() as control:
             return take_inventory(control, self.root)
 
     def clean(self, *, discard: bool) -> Cleaned:
         """Remove what is not needed any more; see `housekeeping.clean`."""
         recipe = agent_recipe(self.machine)
         current = {recipe.digest, package_digest(package_files()), uv_digest()}
-        with self._control() as control:
+        with self.control() as control:
             return clean(control, self.root, current, discard=discard)
 
     def job(self, sweep_id: str) -> Job:
         """Return the handle of a sweep, whether or not there is one of that name."""
-        return Job(self._control, self.root.workspace(sweep_id), self.spec.label)
+        return Job(self.control, self.root.workspace(sweep_id), self.spec.label)
 
     def close(self) -> None:
         """Close the connection; jobs go on."""

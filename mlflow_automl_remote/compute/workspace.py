@@ -199,6 +199,10 @@ class Workspace:
         """Return the file of a request."""
         return self.inbox / f"{_checked(request_id)}.json"
 
+    def comparison(self, comparison_id: str) -> PurePosixPath:
+        """Return the folder of a comparison of models, which is removed after it."""
+        return self.path / "comparisons" / _checked(comparison_id)
+
     def iteration_logs(self, iteration: int) -> tuple[PurePosixPath, ...]:
         """Return where the log of an iteration may be: while it runs, and once it is kept."""
         return (

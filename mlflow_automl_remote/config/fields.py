@@ -7,6 +7,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlflow_automl_remote.config.catalogue import Task
+from mlflow_automl_remote.config.promotion import Promotion
 
 MAX_ITERATIONS: Final = 1000
 
@@ -216,6 +217,13 @@ class Fields(BaseModel):
         default=True,
         description=(
             "Explain the best model with SHAP at the end; or every model, `all`, side by side."
+        ),
+    )
+    promote: Promotion | None = Field(
+        default=None,
+        description=(
+            "Promote the best model at the end of the sweep if it passes the gates: {name, alias, "
+            "challenger_alias, copy_to, gates: {...}}; see promotion.md. Default: no."
         ),
     )
     verbosity: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -11,7 +12,7 @@ from typing import Any, Final, Self, get_args
 import yaml
 from pydantic import ValidationError, field_validator, model_validator
 
-from mlflow_automl_remote.config import durations, names
+from mlflow_automl_remote.config import durations, names, promotion
 from mlflow_automl_remote.config.catalogue import (
     BINARY_METRICS,
     DEFAULT_METRIC,
@@ -58,6 +59,19 @@ class AutoMLConfig(Fields, DataFields):
         """Accept `90s` and `1h30m` for a number of minutes."""
         read = durations.minutes(value) if isinstance(value, str) else None
         return value if read is None else read
+
+    @field_validator("promote", mode="before")
+    @classmethod
+    def _read_promotion(cls, value: object) -> object:
+        """Accept JSON, as a command line gives it; say what is wrong inside."""
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError as error:
+                raise ValueError("{name: ..., gates: {...}}, or the same as JSON") from error
+        if isinstance(value, Mapping):
+            return promotion.Promotion.parse(value)
+        return value
 
     @field_validator("positive_label", mode="before")
     @classmethod

@@ -30,7 +30,7 @@ def vm(own_sshd, tmp_path):
     told: list[Progress] = []
     with (
         connect(parse_target(own_sshd.config(root=str(tmp_path / "root")))) as connection,
-        connection._control() as control,
+        connection.control() as control,
     ):
         builder = UvEnvironment(control, connection.machine, connection.root, told.append)
         yield connection, builder, told
@@ -50,7 +50,7 @@ def test_an_environment_is_built_once_and_found_again(vm):
     (place / "bin" / "python").write_text("half-built: it has no marker")
     place.with_name(f"{place.name}.tmp").mkdir()
     python = builder.ensure(wanted)
-    with connection._control() as control:
+    with connection.control() as control:
         reply = control.request("run", argv=[str(python), "-m", "pip", "-V"], env={}, timeout_s=60)
         assert reply[0]["status"] == 1, "the interpreter does not run after the rename"
     assert (place / MARKER).read_text() == wanted.digest
@@ -77,7 +77,7 @@ def test_a_machine_without_an_index_gets_its_wheels_from_the_client(vm):
     """With `wheelhouse` nothing is asked of an index there; the wheels do not stay."""
     connection, _, told = vm
     preparation = Preparation(connection.spec, connection.machine, connection.root, told.append)
-    with connection._control() as control:
+    with connection.control() as control:
         builder = UvEnvironment(
             control, connection.machine, connection.root, told.append,
             send_wheels=preparation._send_wheels,
@@ -105,7 +105,7 @@ def test_conda_is_used_where_the_machine_has_it(tmp_path):
         with (
             running_sshd(tmp_path / f"sshd-{works}", {"PATH": path}) as server,
             connect(parse_target(server.config(root=str(tmp_path / f"root-{works}")))) as found,
-            found._control() as control,
+            found.control() as control,
         ):
             builder = UvEnvironment(control, found.machine, found.root, lambda _: None)
             full = agent_recipe(found.machine, wanted, conda=True)
@@ -185,7 +185,7 @@ def test_the_real_environment_saves_models_with_our_package(built, tmp_path):
     lines = []
     with connect(parse_target(built.config())) as connection:
         command = connection.prepare()
-        with connection._control() as control:
+        with connection.control() as control:
             reply = control.request(
                 "run",
                 on_frame=lambda frame: lines.append(frame["line"]),

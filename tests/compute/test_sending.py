@@ -34,7 +34,7 @@ class Sender:
         """Give the bytes that were sent, and where they are."""
         connection = self._connection
         place = connection.root.workspace(name).project
-        with connection._control() as control:
+        with connection.control() as control:
             n_bytes = connection._send(
                 control, packed.files, place, "Sending", store=connection.root.data
             )

@@ -278,7 +278,7 @@ def test_helpers_end_with_their_connection(own_sshd):
 
 def test_a_command_ends_with_the_client_that_wanted_it(own_sshd):
     """What runs through the helper is killed when the connection is cut."""
-    with connect(parse_target(own_sshd.config())) as connection, connection._control() as control:
+    with connect(parse_target(own_sshd.config())) as connection, connection.control() as control:
         control.begin("run", argv=["sleep", "4242"], env={}, timeout_s=600)
         deadline = time.monotonic() + 10
         while not _running("sleep\x004242"):

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow_server import running_server
-from synthetic_sweep import START_MS, SyntheticSweep, saved_model
-
-
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model of all synthetic iterations."""
-    return saved_model(tmp_path_factory.mktemp("model") / "model")
+from synthetic_sweep import START_MS, SyntheticSweep
 
 
 @pytest.fixture
@@ -53,14 +46,6 @@ class Store:
         return str(run.info.run_id)
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database, which takes seconds to make and no time to copy."""
-    path = tmp_path_factory.mktemp("store") / "empty.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def new_store(tmp_path: Path, empty_database: Path) -> Callable[..., Store]:
     """Makes sqlite stores of their own."""
@@ -76,15 +61,6 @@ def new_store(tmp_path: Path, empty_database: Path) -> Callable[..., Store]:
         return Store(client, client.tracking_uri, experiment_id, database, artifacts)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[str]:
-    """A real MLflow server on a free port of this machine."""
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copyfile(empty_database, folder / "mlflow.db")
-    with running_server(folder) as uri:
-        yield uri
 
 
 @pytest.fixture(params=["sqlite", "server"])

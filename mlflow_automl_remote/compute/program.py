@@ -1,4 +1,4 @@
-"""Runs the check of a project's data on a target, for `automl-remote check`."""
+"""Runs a program of this package on a target to its end, and reads the one file that it writes."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from typing import TYPE_CHECKING, Final
 from mlflow_automl_remote.errors import CommandFailed
 
 if TYPE_CHECKING:
+    from pathlib import PurePosixPath
+
     from mlflow_automl_remote.compute.control import Control
     from mlflow_automl_remote.compute.launching import AgentCommand
-    from mlflow_automl_remote.compute.workspace import Workspace
 
-MODULE: Final = "mlflow_automl_remote.agent.check"
 LIMIT_S: Final = 3600.0
-"""For loading and checking data; a database behind `get_data()` is why it may take long."""
+"""A database behind `get_data()`, or a model that predicts slowly, is why it may take long."""
 MAX_BYTES: Final = 4 * 1024 * 1024
 LAST_LINES: Final = 15
 
 
-def run_check(control: Control, command: AgentCommand, workspace: Workspace, label: str) -> bytes:
-    """Check the data of a workspace, and return what the check wrote.
+def run_program(
+    control: Control, command: AgentCommand, module: str, folder: PurePosixPath, answer: str
+) -> bytes:
+    """Run `python -m MODULE FOLDER`, and return the file of the folder that it wrote.
 
     Raises:
         CommandFailed: It came to no end; the message has the last lines of its output.
     """
     last: deque[str] = deque(maxlen=LAST_LINES)
-    argv = [command.python, "-m", MODULE, str(workspace.path)]
+    argv = [command.python, "-m", module, str(folder)]
     status = control.request(
         "run",
         on_frame=lambda frame: last.append(str(frame.get("line", ""))),
@@ -37,11 +39,15 @@ def run_check(control: Control, command: AgentCommand, workspace: Workspace, lab
     if status != 0:
         words = "\n".join(last)
         raise CommandFailed(
-            f"The check on {label} ended with status {status}. Its last words:\n{words}",
+            f"'{module}' on the target ended with status {status}. Its last words:\n{words}",
             argv=argv,
             exit_status=int(status),
         )
-    path = str(workspace.path / "check.json")
-    return control.request("read", paths=[path], folder=path, offset=0, limit=MAX_BYTES, wait_s=0)[
-        1
-    ]
+    return control.request(
+        "read",
+        paths=[str(folder / answer)],
+        folder=str(folder),
+        offset=0,
+        limit=MAX_BYTES,
+        wait_s=0,
+    )[1]

@@ -1,0 +1,1 @@
+"""The registry: versions, gates, decisions, aliases. Knows neither SSH nor the engine."""
