@@ -14,6 +14,7 @@ from mlflow_automl_remote.automl import assembly, data, evaluation, predictions
 from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.ensemble.blends import LEARN, Predictions
 from mlflow_automl_remote.automl.ensemble.run import EnsembleOrder, Member, run_ensemble
+from mlflow_automl_remote.automl.ensemble.scoring import Scorer
 from mlflow_automl_remote.automl.ensemble.selection import select
 from mlflow_automl_remote.automl.iteration import IterationResult
 from mlflow_automl_remote.automl.splits import make_splits
@@ -33,6 +34,12 @@ def _near_to(mean: float):  # type: ignore[no-untyped-def]
         return -np.abs(many - mean).reshape(len(many), -1).sum(axis=1)
 
     return lambda y, values, weight: (values, score)
+
+
+def _counting(members, blend):  # type: ignore[no-untyped-def]
+    """Give the members that count, as an ensemble is assembled of them."""
+    pairs = zip(members.items(), blend.weights, strict=True)
+    return {name: model for (name, model), weight in pairs if weight > 0}
 
 
 def test_selection_combines_errors_that_cancel() -> None:
@@ -66,7 +73,7 @@ def test_an_assembled_classifier_predicts_what_the_blend_of_its_members_does(
     values = np.stack([member.predict_proba(X) for member in members.values()])
     known = Predictions(values=values, y=y, weight=np.ones(90), classes=labels)
     blend = LEARN[kind](known, _near_to(float(values.mean())), 0)
-    model = pickle.loads(pickle.dumps(blend.assemble(members, labels)))
+    model = pickle.loads(pickle.dumps(blend.assemble(_counting(members, blend), labels)))
     assert model.predict_proba(X) == pytest.approx(blend.predict(values))
     assert set(model.predict(X)) <= set(labels)
     assert labels.tolist() == model.classes_.tolist()
@@ -87,7 +94,7 @@ def test_an_assembled_regressor_predicts_what_the_blend_of_its_members_does(kind
     values = np.stack([member.predict(X) for member in members.values()])
     known = Predictions(values=values, y=y, weight=None, classes=np.array([]))
     blend = LEARN[kind](known, _near_to(float(values.mean())), 0)
-    model = blend.assemble(members, np.array([]))
+    model = blend.assemble(_counting(members, blend), np.array([]))
     assert model.predict(X) == pytest.approx(blend.predict(values))
     assert list(model.feature_names_in_) == ["a", "b"]
 
@@ -173,3 +180,18 @@ def test_an_ensemble_beats_members_with_independent_errors(
     alone = max(evaluation.score(dataset, y, one)["r2_score"] for one in candidates)
     assert result.metrics["r2_score"] > alone + 0.2
     assert str(result.hyperparameters["model__members"]).count(",") >= 2
+
+
+@pytest.mark.parametrize("metric", ["AUC_weighted", "AUC_macro", "log_loss", "accuracy"])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_a_vote_is_chosen_by_the_metric_that_iterations_have(metric: str, n_classes: int) -> None:
+    """Though its scores are had in a faster way."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(300, 2)), rng.integers(0, n_classes, 300)
+    dataset = data.check({"X": X, "y": y}, "classification")
+    config = AutoMLConfig.parse({"task": "classification", "primary_metric": metric})
+    values = rng.dirichlet(np.ones(n_classes), size=(3, 300))
+    kept, score = Scorer(config, dataset)(y, values, None)
+    sign = 1 if config.greater_is_better else -1
+    expected = [sign * evaluation.score(dataset, y, one)[metric] for one in values]
+    assert score(kept) == pytest.approx(expected)

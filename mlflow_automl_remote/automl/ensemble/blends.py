@@ -131,8 +131,9 @@ def vote(known: Predictions, bind: Bind, seed: int) -> Vote:
     if n_rows > most:
         rng = np.random.default_rng(seed)
         known = known.of_rows(rng.choice(n_rows, most, replace=False))
-    if n_rows > MOST_ROWS_TO_BAG:
-        return Vote(weights=select(*bind(known.y, known.values, known.weight)))
+    values, score = bind(known.y, known.values, known.weight)
+    if n_rows > MOST_ROWS_TO_BAG or values.ndim > 2:  # all classes of each row: too slow to repeat
+        return Vote(weights=select(values, score))
     return Vote(weights=_bagged(known, bind, seed))
 
 

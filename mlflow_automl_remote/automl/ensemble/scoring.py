@@ -59,6 +59,10 @@ class Scorer:
         both = len(self.dataset.classes) == 2 and 0 < codes.sum() < len(codes)
         if metric in _AUC_OF_TWO and both and weight is None:
             return values[:, :, 1], _areas(codes == 1)
+        supports = np.bincount(codes, minlength=len(self.dataset.classes))
+        if metric in ("AUC_weighted", "AUC_macro") and weight is None and supports.all():
+            shares = supports / len(codes) if metric == "AUC_weighted" else 1 / len(supports)
+            return values, _mean_area(codes, np.broadcast_to(shares, supports.shape))
         return values, self._slowly(y, weight)
 
     def _slowly(self, y: Labels, weight: FloatArray | None) -> Score:
@@ -89,6 +93,20 @@ def _minus_squares(y: FloatArray, weight: FloatArray | None) -> Score:
 
 def _minus_absolutes(y: FloatArray, weight: FloatArray | None) -> Score:
     return lambda many: -_mean(np.abs(many - y), weight)
+
+
+def _mean_area(codes: np.ndarray[tuple[int, ...], np.dtype[np.intp]], shares: FloatArray) -> Score:
+    """Give the mean over classes of the areas of each against the rest."""
+    areas = [_areas(codes == number) for number in range(len(shares))]
+
+    def mean(many: FloatArray) -> FloatArray:
+        of_class = [
+            share * area(many[:, :, at])
+            for at, (share, area) in enumerate(zip(shares, areas, strict=True))
+        ]
+        return np.sum(of_class, axis=0)  # type: ignore[no-any-return]
+
+    return mean
 
 
 def _areas(is_second: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Score:
