@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from mlflow_automl_remote import compute, sweep_run, terminal
+from mlflow_automl_remote import compute, continuing, sweep_run, terminal
 from mlflow_automl_remote.background import Background
 from mlflow_automl_remote.compute import TargetSpec
 from mlflow_automl_remote.config import AutoMLConfig
@@ -44,6 +44,16 @@ class SweepRun:
     Args:
         handle: The sweep on its target.
         state: What is known of it already.
+
+    Examples:
+        A `run` that `submit` or `attach` has given:
+
+        >>> len(run.table())
+        2
+        >>> run.model().predict([[0] * 64]).shape
+        (1,)
+        >>> run.cancel()
+        'The sweep had ended before; nothing was changed.'
     """
 
     def __init__(self, handle: SweepHandle, state: SweepState | None = None) -> None:
@@ -79,9 +89,11 @@ class SweepRun:
 
     @property
     def status(self) -> str:
-        """Where it stands: RUNNING, COMPLETED, FAILED, CANCELLED, or LOST if its agent died."""
+        """RUNNING, PAUSED, COMPLETED, FAILED, CANCELLED, or LOST when its agent has died."""
         if isinstance(self._background.error, AgentLost):
             return "LOST"
+        if self.state.paused_since_ms is not None:
+            return "PAUSED"
         return self.state.status.value
 
     def table(self) -> pd.DataFrame:
@@ -211,10 +223,56 @@ class SweepRun:
         handled = self._handle.cancel(iteration, wait_s=ANSWER_S)
         return terminal.cancel_line(handled, self.run_id, iteration)
 
+    def pause(self) -> str:
+        """Begin no more iterations until `resume`; those that run go on to their end.
+
+        Returns:
+            What the request met, as a sentence.
+        """
+        return terminal.pause_line(self._handle.pause(wait_s=ANSWER_S), self.run_id)
+
     def resume(self) -> None:
-        """Go on after its agent died, as with its machine; finished iterations are kept."""
+        """Go on after a pause, or after its agent died; finished iterations are kept."""
         self._handle.resume()
-        self._background.start()
+        self._follow_again()
+
+    def extend(
+        self,
+        iterations: int = 0,
+        *,
+        minutes: float | None = None,
+        exit_score: float | None = None,
+    ) -> None:
+        """Go on with a sweep that has ended; see `continuing.continue_sweep`.
+
+        Args:
+            iterations: How many more.
+            minutes: For the time from now on; None for as much as it had before.
+            exit_score: At which it ends; None for none.
+
+        Raises:
+            ConfigurationError: It still runs, or a value is not allowed.
+        """
+        continuing.continue_sweep(
+            self._handle, iterations=iterations, minutes=minutes, exit_score=exit_score
+        )
+        self._follow_again()
+
+    def retry(self, iteration: int | None = None) -> None:
+        """Run iterations that failed once more, when the sweep has ended.
+
+        Args:
+            iteration: Its number, also of one that was cancelled; None for all that failed.
+
+        Raises:
+            ConfigurationError: The sweep still runs, or there is nothing to retry.
+        """
+        continuing.retry(self._handle, iteration)
+        self._follow_again()
+
+    def _follow_again(self) -> None:
+        if not self._background.is_following:
+            self._background.start()
 
     def explain(self, iteration: int | None = None) -> str:
         """Explain the model of an iteration on the target, and publish the explanation.
@@ -292,6 +350,15 @@ def submit(
         ConfigurationError: A setting, the target or the project is wrong.
         TransportError: The target cannot be used.
         EnvironmentSetupFailed: Its Python environment cannot be made.
+
+    Examples:
+        >>> run = submit(
+        ...     {"task": "classification", "iterations": 2, "n_cross_validations": 2},
+        ...     project="examples/digits",
+        ...     show=False,
+        ... )
+        >>> run.wait(show=False)
+        'COMPLETED'
     """
     settings = config if isinstance(config, AutoMLConfig) else AutoMLConfig.parse(config)
 
@@ -319,6 +386,10 @@ def attach(run_id: str) -> SweepRun:
 
     Raises:
         SweepNotFound: The run is not the parent run of a sweep.
+
+    Examples:
+        >>> attach(run.run_id).status
+        'COMPLETED'
     """
     from mlflow_automl_remote.publishing import parent_run, results
 

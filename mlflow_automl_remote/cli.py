@@ -173,12 +173,55 @@ def logs(run_id: str, iteration: int | None, follow: bool) -> None:
 @main.command()
 @click.argument("run_id")
 def resume(run_id: str) -> None:
-    """Go on with a sweep whose agent died; finished iterations are kept."""
+    """Go on with a sweep that was paused, or whose agent died; what is finished is kept."""
     from mlflow_automl_remote import sweep_run, terminal
 
     with clean_errors(), terminal.view() as view:
         sweep = sweep_run.attach(run_id)
         sweep.resume(terminal.listener(view))
+        terminal.follow(sweep, view)
+
+
+@main.command()
+@click.argument("run_id")
+def pause(run_id: str) -> None:
+    """Begin no more iterations until `resume`; those that run go on to their end."""
+    from mlflow_automl_remote import sweep_run, terminal
+
+    with clean_errors():
+        handled = sweep_run.attach(run_id).pause(wait_s=CANCEL_WAIT_S)
+        click.echo(terminal.pause_line(handled, run_id))
+
+
+@main.command("continue")
+@click.argument("run_id")
+@click.option("--iterations", type=int, default=0, help="How many more.")
+@click.option("--minutes", type=float, help="Time from now on.  [default: what it had]")
+@click.option("--exit-score", type=float, help="End when the primary metric reaches this.")
+def continue_(
+    run_id: str, *, iterations: int, minutes: float | None, exit_score: float | None
+) -> None:
+    """Go on with a sweep that has ended: more iterations, or more time."""
+    from mlflow_automl_remote import continuing, sweep_run, terminal
+
+    with clean_errors(), terminal.view() as view:
+        sweep = sweep_run.attach(run_id)
+        continuing.continue_sweep(
+            sweep, iterations=iterations, minutes=minutes, exit_score=exit_score
+        )
+        terminal.follow(sweep, view)
+
+
+@main.command()
+@click.argument("run_id")
+@click.option("--iteration", type=int, help="This one only, even if it was cancelled.")
+def retry(run_id: str, iteration: int | None) -> None:
+    """Run iterations that failed once more, when the sweep has ended."""
+    from mlflow_automl_remote import continuing, sweep_run, terminal
+
+    with clean_errors(), terminal.view() as view:
+        sweep = sweep_run.attach(run_id)
+        continuing.retry(sweep, iteration)
         terminal.follow(sweep, view)
 
 

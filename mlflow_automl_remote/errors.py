@@ -32,7 +32,16 @@ from collections.abc import Sequence
 
 
 class AutoMLRemoteError(Exception):
-    """Base of all errors of this package; its text is written for the user."""
+    """Base of all errors of this package; its text is written for the user.
+
+    Examples:
+        >>> from mlflow_automl_remote import AutoMLConfig
+        >>> try:
+        ...     AutoMLConfig.parse({"task": "classification", "iterations": 0})
+        ... except AutoMLRemoteError as error:
+        ...     print(error)
+        The 'iterations' setting must be greater than or equal to 1. Got 0 instead.
+    """
 
 
 class ConfigurationError(AutoMLRemoteError, ValueError):

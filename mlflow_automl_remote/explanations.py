@@ -42,6 +42,14 @@ def explain_model(  # noqa: PLR0913 - a door; all but three are named
 
     Raises:
         DataError: Shapes and names do not fit each other, or the model cannot be explained.
+
+    Examples:
+        >>> import numpy as np
+        >>> from sklearn.linear_model import LinearRegression
+        >>> X = np.random.default_rng(0).random((50, 2))
+        >>> model = LinearRegression().fit(X, X[:, 1])
+        >>> explain_model(model, X, X, features=["age", "income"]).overall_imp
+        ['income', 'age']
     """
     import numpy as np
 
@@ -78,6 +86,11 @@ def retrieve_model_explanation(run: Any) -> SixParts:
 
     Raises:
         SweepNotFound: The run has no explanation; the message says why if the run does.
+
+    Examples:
+        >>> parts = retrieve_model_explanation(run)
+        >>> len(parts.shap_values), len(parts.overall_imp)
+        (10, 64)
     """
     import mlflow
     from mlflow.exceptions import MlflowException

@@ -113,7 +113,22 @@ class SweepHandle:
         Returns:
             The agent's answer, or None when it has not answered in time.
         """
-        action = "cancel" if iteration is None else "cancel_iteration"
+        return self._ask("cancel" if iteration is None else "cancel_iteration", iteration, wait_s)
+
+    def pause(self, *, wait_s: float = 0) -> RequestHandled | None:
+        """Ask the sweep to begin no more iterations until it is resumed.
+
+        Those that run go on to their end; the time of the pause does not count.
+
+        Args:
+            wait_s: How long to wait for the agent's answer.
+
+        Returns:
+            The agent's answer, or None when it has not answered in time.
+        """
+        return self._ask("pause", None, wait_s)
+
+    def _ask(self, action: str, iteration: int | None, wait_s: float) -> RequestHandled | None:
         with self._job() as job:
             request_id = job.request({"action": action, "iteration": iteration})
             return _answer(job, request_id, time.monotonic() + wait_s)
@@ -138,18 +153,25 @@ class SweepHandle:
                     time.sleep(FIRST_RETRY_S)
 
     def resume(self, listener: Listener | None = None) -> None:
-        """Start a new agent on the sweep of one that died; finished iterations are kept."""
-        with self._connection(listener or Listener()) as connection:
-            connection.start(connection.job(self.facts.sweep_id))
+        """Go on after a pause, or with a new agent after one that died.
+
+        Finished iterations are kept.
+        """
+        with self.connection(listener) as connection:
+            job = connection.job(self.facts.sweep_id)
+            job.request({"action": "unpause"})
+            connection.start(job)
 
     @contextmanager
-    def _connection(self, listener: Listener) -> Iterator[Connection]:
+    def connection(self, listener: Listener | None = None) -> Iterator[Connection]:
+        """Connect to the target."""
+        listener = listener or Listener()
         with compute.connect(self._target, on_progress=listener.on_progress) as connection:
             yield connection
 
     @contextmanager
     def _job(self) -> Iterator[Job]:
-        with self._connection(Listener()) as connection:
+        with self.connection() as connection:
             yield connection.job(self.facts.sweep_id)
 
 

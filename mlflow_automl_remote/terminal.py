@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -178,7 +179,11 @@ def view() -> Iterator[SweepView]:
     # At exit Python looks for garbage among all that MLflow imported, for most of a second.
     atexit.register(gc.freeze)
     # Plain lines in a notebook too, where rich would make a picture of each.
-    with SweepView(Console(highlight=False, force_jupyter=False)) as opened:
+    is_notebook = "ipykernel" in sys.modules
+    console = Console(
+        highlight=False, force_jupyter=False, force_terminal=False if is_notebook else None
+    )
+    with SweepView(console) as opened:
         yield opened
 
 
@@ -269,7 +274,8 @@ def status_lines(state: SweepState, liveness: Liveness, target: str) -> list[str
     total = state.started.settings.get("iterations") if state.started else "?"
     running = [one for one in state.iterations.values() if not one.state.is_finished]
     lines = [
-        f"Running on {clean(target)}: the agent is {liveness.value}.",
+        f"{'Running' if state.paused_since_ms is None else 'Paused'} on {clean(target)}: "
+        f"the agent is {liveness.value}.",
         f"{len(state.finished)} of {total} iterations have ended, {len(running)} run.",
     ]
     lines += [f"  {one.number} {clean(one.pipeline)}" for one in running]
@@ -298,6 +304,21 @@ def cancel_line(handled: RequestHandled | None, run_id: str, iteration: int | No
         "running": f"{what} was running; it is being stopped.",
         "finished": f"{what} had ended before; nothing was changed.",
     }.get(handled.outcome, f"{what} is not known to this sweep; nothing was changed.")
+
+
+def pause_line(handled: RequestHandled | None, run_id: str) -> str:
+    """Say what a request to pause met."""
+    if handled is None:
+        return (
+            "The request is on the target; the agent has not answered yet. "
+            f"See: automl-remote status {run_id}"
+        )
+    if handled.outcome == "running":
+        return (
+            "The sweep is paused: iterations that run go on to their end, and none begins. "
+            f"Go on with: automl-remote resume {run_id}"
+        )
+    return "The sweep had ended before; nothing was changed."
 
 
 def duration(seconds: float | None) -> str:

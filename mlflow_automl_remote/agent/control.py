@@ -6,17 +6,21 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from mlflow_automl_remote.journal.events import RequestHandled
+from mlflow_automl_remote.journal.events import RequestHandled, SweepContinued
 
 if TYPE_CHECKING:
     from mlflow_automl_remote.agent.inbox import Request
     from mlflow_automl_remote.agent.recorder import Recorder
     from mlflow_automl_remote.automl.sweep import Sweep
+    from mlflow_automl_remote.journal.replay import SweepState
 
 BEGIN: Final = "begin"
 CANCEL: Final = "cancel"
 CANCEL_ITERATION: Final = "cancel_iteration"
 EXPLAIN: Final = "explain"
+PAUSE: Final = "pause"
+UNPAUSE: Final = "unpause"
+CONTINUE: Final = "continue"
 
 
 class Control:
@@ -31,17 +35,22 @@ class Control:
         self._lock = threading.Lock()
         self._sweep: Sweep | None = None
         self._stop_step: Callable[[], object] | None = None
+        self._is_running = False
         self._iterations_to_cancel: set[int] = set()
         self._to_explain = _left_to_explain(recorder)
         self._may_begin = threading.Event()
         if any(handled.action == BEGIN for handled in recorder.state.requests):
             self._may_begin.set()
-        self.cancelled = any(handled.action == CANCEL for handled in recorder.state.requests)
+        self.cancelled = _is_cancelled(recorder.state)
 
     def handle(self, request: Request) -> None:
         """Carry out a request, and record what it met; a request seen twice is done once."""
-        seen = {handled.request_id for handled in self._recorder.state.requests}
+        state = self._recorder.state
+        seen = {handled.request_id for handled in state.requests}
         if request.request_id in seen:
+            return
+        if request.action == CONTINUE:
+            self._continue(request)
             return
         outcome = self._carry_out(request)
         self._recorder.record(
@@ -63,6 +72,10 @@ class Control:
         """
         return self._may_begin.wait(limit_s)
 
+    def begins(self) -> None:
+        """From now on the sweep runs, and cannot be continued before it has ended."""
+        self._is_running = True
+
     def sweep_begins(self, sweep: Sweep) -> None:
         """Requests are for this sweep from now on; those that came before are passed to it."""
         with self._lock:
@@ -71,6 +84,8 @@ class Control:
                 sweep.cancel()
             for number in self._iterations_to_cancel:
                 sweep.cancel_iteration(number)
+            if self._recorder.state.paused_since_ms is not None:
+                sweep.pause()
 
     def step_begins(self, stop: Callable[[], object]) -> None:
         """A step that is no iteration (loading, explaining) begins; `stop` ends it early."""
@@ -99,6 +114,8 @@ class Control:
                 return self._cancel()
             if request.action == EXPLAIN:
                 return self._explain(request.iteration)
+            if request.action in (PAUSE, UNPAUSE):
+                return self._pause(request.action == PAUSE)
             if request.action == CANCEL_ITERATION and request.iteration is not None:
                 return self._cancel_iteration(request.iteration)
             return "unknown"
@@ -111,6 +128,27 @@ class Control:
             return "unknown"
         self._to_explain.append(one.number)
         return "queued"
+
+    def _continue(self, request: Request) -> None:
+        """Begin the sweep anew with more to do; while it runs there is nothing to continue."""
+        state = self._recorder.state
+        known = state.continuation.request_ids if state.continuation else ()
+        if request.request_id in known or self._is_running:
+            return
+        self._recorder.record(
+            SweepContinued(
+                request_id=request.request_id, settings=request.settings, again=request.again
+            )
+        )
+        self.cancelled = False
+
+    def _pause(self, pause: bool) -> str:
+        """Begin no more iterations, or go on; those that run are left alone."""
+        if self._recorder.state.status.is_finished:
+            return "finished"
+        if self._sweep is not None:
+            (self._sweep.pause if pause else self._sweep.unpause)()
+        return "running"
 
     def _cancel(self) -> str:
         self.cancelled = True
@@ -126,6 +164,12 @@ class Control:
             return self._sweep.cancel_iteration(number)
         self._iterations_to_cancel.add(number)
         return "queued"
+
+
+def _is_cancelled(state: SweepState) -> bool:
+    """Whether the sweep was cancelled since it was continued the last time."""
+    begin = state.continuation.n_requests if state.continuation else 0
+    return any(handled.action == CANCEL for handled in state.requests[begin:])
 
 
 def _left_to_explain(recorder: Recorder) -> list[int]:

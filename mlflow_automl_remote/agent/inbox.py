@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +21,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a client asked for, such as `cancel`, or `cancel_iteration` with a number."""
+    """What a client asked for, such as `cancel`, or `cancel_iteration` with a number.
+
+    Attributes:
+        settings: With `continue`: settings with other values from now on.
+        again: With `continue`: iterations to run once more.
+    """
 
     request_id: str
     action: str
     iteration: int | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    again: tuple[int, ...] = ()
 
 
 class Inbox:
@@ -73,6 +80,15 @@ class Inbox:
             self._stop.wait(POLL_S)
 
 
+def take(folder: Path, action: str, handle: Callable[[Request], None]) -> None:
+    """Hand over the requests for one action that are there now, and leave all others."""
+    for path in sorted(folder.glob("*.json")):
+        request = _read(path)
+        if request is not None and request.action == action:
+            handle(request)
+            path.unlink(missing_ok=True)
+
+
 def _read(path: Path) -> Request | None:
     try:
         content = json.loads(path.read_bytes())
@@ -81,6 +97,8 @@ def _read(path: Path) -> Request | None:
             request_id=path.stem,
             action=str(content["action"]),
             iteration=None if iteration is None else int(iteration),
+            settings=dict(content.get("settings") or {}),
+            again=tuple(int(number) for number in content.get("again") or ()),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         _log.warning("The request %s cannot be read: %s", path.name, error)

@@ -23,10 +23,10 @@ from mlflow_automl_remote.agent.charts import (
     draw_charts,
     save_charts,
 )
-from mlflow_automl_remote.agent.control import Control
+from mlflow_automl_remote.agent.control import CONTINUE, Control
 from mlflow_automl_remote.agent.conversion import data_loaded
 from mlflow_automl_remote.agent.explaining import Explaining
-from mlflow_automl_remote.agent.inbox import Inbox
+from mlflow_automl_remote.agent.inbox import Inbox, take
 from mlflow_automl_remote.agent.logs import set_up_logs
 from mlflow_automl_remote.agent.machine import sweep_started
 from mlflow_automl_remote.agent.models import load_model, save_model
@@ -69,7 +69,7 @@ class Agent:
         self._workspace = workspace
         self._recorder = recorder
         self._control = Control(recorder)
-        self._config = AutoMLConfig.from_json((workspace / "settings.json").read_bytes())
+        self._config = self._settings()
         self._ended_by = ""
         recorder.n_models = self._config.n_models
         set_up_logs(self._config, workspace)
@@ -88,11 +88,13 @@ class Agent:
             self._interrupted(error)
 
     def _run(self) -> None:
+        take(self._workspace / "inbox", CONTINUE, self._control.handle)
         if self._recorder.state.status.is_finished:
             _log.info("The sweep has ended before; explaining what was asked for since.")
             self._explain_afterwards()
             return
         self._begin()
+        self._control.begins()
         inbox = Inbox(self._workspace / "inbox", self._control.handle)
         try:
             with sampled(self._recorder, self._workspace):
@@ -102,8 +104,18 @@ class Agent:
         self._recorder.record(last)
         _log.info("The sweep has ended: %s %s", last.status, last.reason)
 
+    def _settings(self) -> AutoMLConfig:
+        """Read the settings, with those that were changed when the sweep was continued."""
+        config = AutoMLConfig.from_json((self._workspace / "settings.json").read_bytes())
+        continuation = self._recorder.state.continuation
+        if continuation is None:
+            return config
+        return AutoMLConfig.model_validate({**config.model_dump(), **continuation.settings})
+
     def _begin(self) -> None:
         state = self._recorder.state
+        self._config = self._settings()
+        (self._workspace / "published").unlink(missing_ok=True)
         if state.started is None:
             self._recorder.record(sweep_started(self._workspace.name, self._config))
         else:
@@ -192,6 +204,7 @@ class Agent:
     def _search(self, executor: Executor) -> None:
         from mlflow_automl_remote.automl.sweep import Sweep
 
+        continuation = self._recorder.state.continuation
         sweep = Sweep(
             self._config,
             self._workspace / "data",
@@ -204,14 +217,22 @@ class Agent:
             history=self._history(),
             find_output=lambda number: self._workspace / "artifacts" / folder_of(number),
             spent_s=self._spent_s(),
+            earlier=continuation.earlier if continuation else (),
         )
         self._control.sweep_begins(sweep)
         self._ended_by = sweep.run().ended_by
 
     def _spent_s(self) -> float:
-        """Give the seconds since the sweep began; those in which no agent lived count too."""
-        begun_ms = self._recorder.state.started_ms
-        return 0.0 if begun_ms is None else max(0.0, (_now_ms() - begun_ms) / 1000)
+        """Give the seconds since the sweep began or was continued, pauses left out.
+
+        Those in which no agent lived count too.
+        """
+        state = self._recorder.state
+        begun_ms = state.continuation.time_ms if state.continuation else state.started_ms
+        if begun_ms is None:
+            return 0.0
+        now_ms = state.paused_since_ms or _now_ms()
+        return max(0.0, (now_ms - begun_ms - state.paused_ms) / 1000)
 
     def _history(self) -> list[PastIteration]:
         """Tell the engine what an earlier agent has done, and what it left undone."""

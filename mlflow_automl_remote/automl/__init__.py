@@ -2,10 +2,21 @@
 
 Knows neither the journal nor MLflow nor SSH. Used in a process of one's own:
 
-    dataset = data.check({"X": X, "y": y}, "classification", n_folds=5)
-    data.save(dataset, data_folder)
-    config = AutoMLConfig.parse({"task": "classification", "iterations": 20})
-    with Executor() as executor:
-        result = Sweep(config, data_folder, output_folder, executor=executor).run()
-    print(result.best)
+    from mlflow_automl_remote import automl
+
+    sweep = automl.Sweep(task="classification", iterations=20).fit(X, y)
+    sweep.predict(X_new)
 """
+
+from __future__ import annotations
+
+__all__ = ["Sweep"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the estimator when it is asked for: an agent starts without it."""
+    if name != "Sweep":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mlflow_automl_remote.automl.estimator import Sweep
+
+    return Sweep

@@ -72,6 +72,12 @@ class Budget:
         """Give the seconds that are left for the search; infinite without a limit."""
         return float("inf") if self._search_end is None else self._search_end - self._clock()
 
+    def extend(self, seconds: float) -> None:
+        """Leave a pause out of the time that has gone by."""
+        if self._end is not None and self._search_end is not None:
+            self._end += seconds
+            self._search_end += seconds
+
     def limit_s(self, *, ensemble: bool = False) -> tuple[float | None, str]:
         """Give the hard limit of an iteration that begins now.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -28,11 +29,33 @@ class Control:
         self._unfinished -= {past.proposal.number for past in history if past.state.is_finished}
         self._unwanted: set[int] = set()
         self._cancelled = False
+        self._may_go_on = threading.Event()
+        self._may_go_on.set()
 
     @property
     def cancelled(self) -> bool:
         """Whether the whole sweep is to end."""
         return self._cancelled
+
+    @property
+    def is_held(self) -> bool:
+        """Whether no iteration is to begin for now."""
+        return not self._may_go_on.is_set()
+
+    def hold(self) -> None:
+        """Let no iteration begin until `release`; those that run go on."""
+        if not self._cancelled:
+            self._may_go_on.clear()
+
+    def release(self) -> None:
+        """Let iterations begin again."""
+        self._may_go_on.set()
+
+    def wait_while_held(self) -> float:
+        """Wait for `release`, or for the end of the sweep; give how many seconds that took."""
+        begin = time.monotonic()
+        self._may_go_on.wait()
+        return time.monotonic() - begin
 
     def running(self) -> tuple[Ticket, ...]:
         """Give the iterations that run."""
@@ -69,6 +92,7 @@ class Control:
         """Let no more iterations begin, and give those to be killed."""
         with self._lock:
             self._cancelled = True
+            self._may_go_on.set()
             return tuple(self._running)
 
     def cancel_one(self, number: int) -> tuple[Whereabouts, Ticket | None]:

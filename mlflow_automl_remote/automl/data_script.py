@@ -87,6 +87,15 @@ def load_data(config: AutoMLConfig, project: Path) -> Checked:
         raw: Mapping[str, object] = load_training_data(config, project)
     else:
         raw = load_data_script(project / config.data_script)
+    return check_data(raw, config)
+
+
+def check_data(raw: Mapping[str, object], config: AutoMLConfig) -> Checked:
+    """Check what `get_data()` or a user returned, as the settings want it read.
+
+    Raises:
+        DataError: It cannot be trained on.
+    """
     splits_at_random = config.validation_size is not None or config.cv_splits_indices is not None
     checked = data.check_all(
         raw,

@@ -176,6 +176,7 @@ def propose(config: AutoMLConfig, plan: SearchPlan, history: Sequence[PastIterat
         lag=lag,
         first=first,
         seed=config.seed,
+        skip=[past.proposal.number for past in history if past.proposal.is_ensemble],
     )
 
 

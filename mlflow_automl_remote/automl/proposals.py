@@ -93,6 +93,7 @@ class Proposals:
             them happened to end first. None: it knows all that have ended.
         first: The first pipelines; None for the portfolio.
         seed: Of neighbours.
+        skip: Numbers that are not to be given, those of ensembles.
     """
 
     def __init__(  # noqa: PLR0913 - all of it is needed once, and named at the call
@@ -107,6 +108,7 @@ class Proposals:
         lag: int | None = None,
         first: Sequence[PipelineSpec] | None = None,
         seed: int = 0,
+        skip: Collection[int] = (),
     ) -> None:
         self._sampler = sampler
         self._lag = lag
@@ -117,7 +119,8 @@ class Proposals:
                 key=lambda proposal: proposal.number,
             )
         )
-        used = {past.proposal.number for past in history}
+        self._skip = frozenset(skip)
+        used = {past.proposal.number for past in history} | self._skip
         self._numbers = deque(number for number in range(n_iterations) if number not in used)
         first = portfolio(task, models, scalers) if first is None else first
         self._portfolio = deque(spec for spec in first if spec.identity not in self._taken)
@@ -171,9 +174,10 @@ class Proposals:
         if self._lag is None:
             return True
         for past in range(self._told, number - self._lag + 1):
-            if past not in self._untold:
-                return False
-            self._pass_on(self._untold.pop(past))
+            if past not in self._skip:
+                if past not in self._untold:
+                    return False
+                self._pass_on(self._untold.pop(past))
             self._told = past + 1
         return True
 
@@ -187,7 +191,7 @@ class Proposals:
 
 def ensembles_to_run(
     kinds: Sequence[str],
-    history: Sequence[PastIteration],
+    past: Sequence[PastIteration],
     used: Collection[int],
     *,
     n_iterations: int,
@@ -196,17 +200,17 @@ def ensembles_to_run(
 
     Args:
         kinds: Which, in order.
-        history: What an earlier agent did.
+        past: Those that an earlier agent began.
         used: Numbers that others have.
         n_iterations: How many numbers there are.
     """
-    past = {each.proposal.model: each for each in history if each.proposal.is_ensemble}
-    taken = set(used) | {each.proposal.number for each in history}
-    free = iter(number for number in range(n_iterations) if number not in taken)
+    begun = {each.proposal.model: each for each in past}
+    taken = set(used)
+    free = [number for number in range(n_iterations) if number not in taken]
     return [
-        past[kind].proposal
-        if kind in past
-        else Proposal(number=next(free), scaler="", model=kind, params={}, proposed_by="ensemble")
+        begun[kind].proposal
+        if kind in begun
+        else Proposal(number=free.pop(0), scaler="", model=kind, params={}, proposed_by="ensemble")
         for kind in kinds
-        if kind not in past or not past[kind].state.is_finished
+        if (kind in begun or free) and not (kind in begun and begun[kind].state.is_finished)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -70,6 +70,8 @@ class Sweep:
         history: What an earlier agent did: finished iterations are kept, others run again.
         find_output: Gives the folder of a finished iteration, if a callback moved it.
         spent_s: What has been used of the sweep's time before.
+        earlier: Iterations of the history that had ended before the sweep was continued: their
+            ensembles do not end it.
 
     Raises:
         DataError: `data_dir` holds no dataset, or it cannot be split as the settings say.
@@ -89,11 +91,17 @@ class Sweep:
         history: Sequence[PastIteration] = (),
         find_output: Callable[[int], Path] | None = None,
         spent_s: float = 0.0,
+        earlier: Collection[int] = (),
     ) -> None:
         self._config = config
         self._executor = executor
         self._callback = callback or Silent()
         self._history = tuple(history)
+        self._past_ensembles = tuple(
+            past
+            for past in self._history
+            if past.proposal.is_ensemble and past.proposal.number not in earlier
+        )
         begun = time.monotonic()
         dataset = data.open_dataset(data_dir)
         splits = make_splits(dataset, config)
@@ -120,14 +128,11 @@ class Sweep:
         )
         self._proposals = propose(config, self.plan, self._history)
         self._control = Control(config.iterations, self._history)
-        self._stopping = Stopping(config)
+        self._stopping = self._looked_back()
         self._if_killed: dict[Ticket, str] = {}
         self._steps: dict[Ticket, Step] = {}
         self._began_at_ms: dict[int, int] = {}
         self._outcomes: list[Outcome] = []
-        for past in self._history:
-            if past.state.is_finished and not past.proposal.is_ensemble:
-                self._stopping.see(past.proposal.number, past.proposal.label, past.score)
         self._budget = Budget(
             total_s=config.experiment_timeout_s,
             iteration_s=config.iteration_timeout_s,
@@ -147,8 +152,9 @@ class Sweep:
         """Run all iterations; a failing one is an outcome, never an exception."""
         self._callback.on_plan(self.plan)
         try:
-            while self._fill_places() or self._control.running():
+            while self._fill_places() or self._control.running() or self._control.is_held:
                 self._take_in()
+                self._wait_while_paused()
             self._search_is_over = True
             self._run_ensembles()
             self._finish_all()
@@ -164,10 +170,26 @@ class Sweep:
             ended_by=self._why_ended(),
         )
 
+    def _looked_back(self) -> Stopping:
+        """Give what stops the search, which has seen the history."""
+        stopping = Stopping(self._config)
+        for past in self._history:
+            if past.state.is_finished and not past.proposal.is_ensemble:
+                stopping.see(past.proposal.number, past.proposal.label, past.score)
+        return stopping
+
     def cancel(self) -> None:
         """Begin no more iterations and kill those that run; from any thread."""
         for ticket in self._control.cancel_all():
             self._executor.cancel(ticket)
+
+    def pause(self) -> None:
+        """Begin no more iterations until `unpause`; from any thread."""
+        self._control.hold()
+
+    def unpause(self) -> None:
+        """Begin iterations again; from any thread. The time of the pause does not count."""
+        self._control.release()
 
     def cancel_iteration(self, number: int) -> Whereabouts:
         """Kill one iteration, or see to it that it never runs; from any thread.
@@ -202,14 +224,19 @@ class Sweep:
         proposal = self._proposals.next()
         return None if proposal is None else Step(proposal=proposal)
 
+    def _wait_while_paused(self) -> None:
+        if self._control.is_held and not self._control.running():
+            self._budget.extend(self._control.wait_while_held())
+
     def _may_begin(self) -> bool:
         """Whether the search goes on; once an ensemble has begun it is over for good."""
         return not (
             self._search_is_over
             or self._control.cancelled
+            or self._control.is_held
             or self._stopping.reason()
             or not self._budget.allows()
-            or any(past.proposal.is_ensemble for past in self._history)
+            or self._past_ensembles
         )
 
     def _run_ensembles(self) -> None:
@@ -244,8 +271,9 @@ class Sweep:
         if self._stopping.exit_reason or len(self._orders.members(self._best(), self._driver)) < 2:
             return []
         used = set(self._began_at_ms) | {each.proposal.number for each in self._outcomes}
+        used |= {each.proposal.number for each in self._history}
         return ensembles_to_run(
-            self.plan.ensembles, self._history, used, n_iterations=self._config.iterations
+            self.plan.ensembles, self._past_ensembles, used, n_iterations=self._config.iterations
         )
 
     def _best(self) -> list[Proposal]:

@@ -205,6 +205,54 @@ class AutoMLRun(_AnyRun):
         """Stop one iteration, or see to it that it never runs."""
         return self.sweep.cancel(iteration)
 
+    def pause(self) -> str:
+        """Begin no more iterations until `resume`; those that run go on to their end."""
+        return self.sweep.pause()
+
+    def resume(self) -> None:
+        """Go on after a pause, or after the agent died."""
+        self.sweep.resume()
+
+    def retry(self) -> None:
+        """Run iterations that failed once more, when the sweep has ended."""
+        self.sweep.retry()
+
+    def continue_experiment(
+        self,
+        *,
+        iterations: int | None = None,
+        experiment_timeout_hours: float | None = None,
+        experiment_timeout_minutes: float | None = None,
+        experiment_exit_score: float | None = None,
+        show_output: bool = False,
+        **data: object,
+    ) -> AutoMLRun:
+        """Go on with a sweep that has ended: more iterations, or more time.
+
+        Args:
+            iterations: How many more.
+            experiment_timeout_hours: Time from now on; without it as much as it had before.
+            experiment_timeout_minutes: The same in minutes.
+            experiment_exit_score: At which it ends; None for none.
+            show_output: Wait for its end, with the table of iterations.
+            **data: Refused: the data is on the target already.
+
+        Raises:
+            ConfigurationError: It still runs, data was given, or a value is not allowed.
+        """
+        if data:
+            raise ConfigurationError(
+                f"'{next(iter(data))}' has no meaning here: the data of the sweep is still on its "
+                "target. Leave it out."
+            )
+        minutes = experiment_timeout_minutes
+        if experiment_timeout_hours is not None:
+            minutes = 60 * experiment_timeout_hours
+        self.sweep.extend(iterations or 0, minutes=minutes, exit_score=experiment_exit_score)
+        if show_output:
+            self.sweep.wait()
+        return self
+
     def get_run_sdk_dependencies(
         self, iteration: int | None = None, check_versions: bool = True
     ) -> dict[str, str]:

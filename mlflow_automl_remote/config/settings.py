@@ -41,6 +41,10 @@ class AutoMLConfig(Fields, DataFields):
         ConfigurationError: From the constructors `parse`, `from_file` and `from_json`: a setting
             is unknown or has a value that is not allowed. The message names setting, value and
             what is allowed.
+
+    Examples:
+        >>> AutoMLConfig.parse({"task": "classification", "iterations": "40"}).iterations
+        40
     """
 
     @field_validator("allowed_models", "blocked_models", mode="before")

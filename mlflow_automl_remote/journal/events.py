@@ -56,6 +56,21 @@ class SweepResumed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SweepContinued:
+    """A person wants more of a sweep that has ended, or whose agent has died.
+
+    Attributes:
+        request_id: The request; one that is seen twice is done once.
+        settings: Settings with other values from now on.
+        again: Iterations that run once more under their numbers.
+    """
+
+    request_id: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    again: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SweepInterrupted:
     """The agent has ended before the sweep had, for a reason that a person can remedy."""
 
@@ -355,6 +370,7 @@ class SweepFinished:
 Event: TypeAlias = (
     SweepStarted
     | SweepResumed
+    | SweepContinued
     | SweepInterrupted
     | DataLoaded
     | SearchPlanned
@@ -375,6 +391,7 @@ EVENT_TYPES: Final[Mapping[str, type[Event]]] = {
     for kind in (
         SweepStarted,
         SweepResumed,
+        SweepContinued,
         SweepInterrupted,
         DataLoaded,
         SearchPlanned,

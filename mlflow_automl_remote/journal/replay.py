@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final, TypeVar, cast
 
 from mlflow_automl_remote.journal.codec import Record
 from mlflow_automl_remote.journal.events import (
-    ArtifactFile,
     ChartsDrawn,
     DataLoaded,
-    EngineeredFeature,
     Event,
     ExplanationFinished,
     ExplanationsCompared,
@@ -22,146 +20,26 @@ from mlflow_automl_remote.journal.events import (
     IterationStarted,
     MachineSampled,
     RequestHandled,
-    Scalar,
     SearchPlanned,
+    SweepContinued,
     SweepFinished,
     SweepInterrupted,
     SweepResumed,
     SweepStarted,
 )
+from mlflow_automl_remote.journal.state import NOTHING
+from mlflow_automl_remote.journal.state import Continuation as Continuation
+from mlflow_automl_remote.journal.state import Iteration as Iteration
+from mlflow_automl_remote.journal.state import MachineSample as MachineSample
+from mlflow_automl_remote.journal.state import SweepState as SweepState
 from mlflow_automl_remote.states import IterationState, SweepStatus
 
 _T = TypeVar("_T")
-_NOTHING: Final[Mapping[str, Any]] = {}
-
-
-def _nothing() -> Mapping[str, Any]:
-    """Give one empty mapping to all: a sweep may have 20,000 iterations, with four each."""
-    return _NOTHING
 
 
 def _interned(values: Mapping[str, _T]) -> Mapping[str, _T]:
     """Give the same with one copy of each name, however many iterations have it."""
-    return {sys.intern(name): value for name, value in values.items()} if values else _NOTHING
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Iteration:
-    """An iteration as the journal knows it; for the fields see `events.IterationFinished`.
-
-    Attributes:
-        score: The primary metric, or None.
-        best: The best primary metric of all iterations when this one ended, or None.
-    """
-
-    number: int
-    scaler: str
-    model: str
-    params: Mapping[str, Scalar]
-    proposed_by: str
-    attempt: int
-    started_ms: int
-    state: IterationState = IterationState.RUNNING
-    ended_ms: int | None = None
-    reason: str = ""
-    score: float | None = None
-    best: float | None = None
-    metrics: Mapping[str, float | None] = field(default_factory=_nothing)
-    fold_metrics: Mapping[str, tuple[float | None, ...]] = field(default_factory=_nothing)
-    hyperparameters: Mapping[str, Scalar] = field(default_factory=_nothing)
-    fit_s: float = 0.0
-    predict_s: float = 0.0
-    standard_error: float | None = None
-    test_metrics: Mapping[str, float | None] = field(default_factory=_nothing)
-    featurization: str = ""
-    files: tuple[ArtifactFile, ...] = ()
-    model_path: str | None = None
-
-    @property
-    def pipeline(self) -> str:
-        """The label of the pipeline, such as `MaxAbsScaler LightGBM`."""
-        return f"{self.scaler} {self.model}".strip()
-
-    @property
-    def duration_s(self) -> float | None:
-        """Seconds from begin to end, or None while it runs."""
-        return None if self.ended_ms is None else (self.ended_ms - self.started_ms) / 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineSample:
-    """How busy the machine was at a time; see `events.MachineSampled`."""
-
-    time_ms: int
-    values: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepState:
-    """A sweep as its journal tells it so far.
-
-    Attributes:
-        iterations: By number; in the order in which they began.
-        finished: Numbers of the ended iterations, in the order in which they ended.
-        explanations: How explanations ended, by iteration.
-        comparison: What lays explained models side by side, or None.
-        plan: What the search was to do, or None before it began.
-        featurization: What preprocessing makes of the columns, by its mode; see
-            `events.FeaturesEngineered`.
-        ended_by: Why the search ended before its last iteration; empty if it did not.
-        interrupted: Why the last agent ended before the sweep had; empty if it is not known to.
-        attempt: How many agents have worked on it.
-        n_events: How many events it is the fold of.
-    """
-
-    status: SweepStatus = SweepStatus.RUNNING
-    reason: str = ""
-    started: SweepStarted | None = None
-    started_ms: int | None = None
-    ended_ms: int | None = None
-    data: DataLoaded | None = None
-    plan: SearchPlanned | None = None
-    featurization: Mapping[str, tuple[EngineeredFeature, ...]] = field(default_factory=dict)
-    ended_by: str = ""
-    iterations: Mapping[int, Iteration] = field(default_factory=dict)
-    finished: tuple[int, ...] = ()
-    best_iteration: int | None = None
-    explaining: int | None = None
-    explanations: Mapping[int, ExplanationFinished] = field(default_factory=dict)
-    comparison: ExplanationsCompared | None = None
-    samples: tuple[MachineSample, ...] = ()
-    requests: tuple[RequestHandled, ...] = ()
-    files: tuple[ArtifactFile, ...] = ()
-    interrupted: str = ""
-    attempt: int = 0
-    n_events: int = 0
-
-    @property
-    def best(self) -> Iteration | None:
-        """The iteration with the best score so far, or None."""
-        return None if self.best_iteration is None else self.iterations[self.best_iteration]
-
-    @property
-    def explanation(self) -> ExplanationFinished | None:
-        """How the explanation of the best iteration ended, or None."""
-        if self.best_iteration is None:
-            return None
-        return self.explanations.get(self.best_iteration)
-
-    @property
-    def ranked(self) -> tuple[Iteration, ...]:
-        """All iterations, the best first; those without a score last, by number."""
-        sign = -1 if self.started is None or self.started.greater_is_better else 1
-        return tuple(
-            sorted(
-                self.iterations.values(),
-                key=lambda one: (
-                    one.score is None,
-                    0.0 if one.score is None else sign * one.score,
-                    one.number,
-                ),
-            )
-        )
+    return {sys.intern(name): value for name, value in values.items()} if values else NOTHING
 
 
 def replay(records: Iterable[Record], state: SweepState | None = None) -> SweepState:
@@ -194,6 +72,38 @@ def _sweep_resumed(state: SweepState, event: SweepResumed, _: int) -> SweepState
         reason="",
         interrupted="",
         ended_ms=None,
+    )
+
+
+def _sweep_continued(state: SweepState, event: SweepContinued, time_ms: int) -> SweepState:
+    before = state.continuation
+    changed = {**(before.settings if before else {}), **event.settings}
+    for number in event.again:
+        if number in state.iterations:
+            one = state.iterations[number]
+            again = replace(one, state=IterationState.RUNNING, ended_ms=None, reason="")
+            _with_iteration(state, again)
+    finished = tuple(number for number in state.finished if number not in event.again)
+    started = state.started and replace(
+        state.started, settings={**state.started.settings, **event.settings}
+    )
+    return replace(
+        state,
+        status=SweepStatus.RUNNING,
+        started=started,
+        finished=finished,
+        ended_ms=None,
+        reason="",
+        ended_by="",
+        paused_since_ms=None,
+        paused_ms=0,
+        continuation=Continuation(
+            time_ms=time_ms,
+            settings=changed,
+            earlier=frozenset(finished),
+            n_requests=len(state.requests),
+            request_ids=(*(before.request_ids if before else ()), event.request_id),
+        ),
     )
 
 
@@ -306,8 +216,14 @@ def _machine_sampled(state: SweepState, event: MachineSampled, time_ms: int) -> 
     return replace(state, samples=(*state.samples, sample))
 
 
-def _request_handled(state: SweepState, event: RequestHandled, _: int) -> SweepState:
-    return replace(state, requests=(*state.requests, event))
+def _request_handled(state: SweepState, event: RequestHandled, time_ms: int) -> SweepState:
+    state = replace(state, requests=(*state.requests, event))
+    since_ms = state.paused_since_ms
+    if event.action == "pause" and event.outcome == "running" and since_ms is None:
+        return replace(state, paused_since_ms=time_ms)
+    if event.action == "unpause" and since_ms is not None:
+        return replace(state, paused_since_ms=None, paused_ms=state.paused_ms + time_ms - since_ms)
+    return state
 
 
 def _sweep_finished(state: SweepState, event: SweepFinished, time_ms: int) -> SweepState:
@@ -318,12 +234,14 @@ def _sweep_finished(state: SweepState, event: SweepFinished, time_ms: int) -> Sw
         ended_by=event.ended_by,
         ended_ms=time_ms,
         files=event.files,
+        paused_since_ms=None,
     )
 
 
 _HANDLERS: Final[Mapping[type[Event], Callable[[SweepState, Any, int], SweepState]]] = {
     SweepStarted: _sweep_started,
     SweepResumed: _sweep_resumed,
+    SweepContinued: _sweep_continued,
     SweepInterrupted: _sweep_interrupted,
     DataLoaded: _data_loaded,
     SearchPlanned: _search_planned,

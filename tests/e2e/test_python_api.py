@@ -190,3 +190,42 @@ def test_every_public_name_is_there_and_importing_the_package_is_light() -> None
     n_modules, has_mlflow = shown.stdout.split()
     assert int(n_modules) < 150
     assert "False" == has_mlflow
+
+
+def test_a_sweep_is_paused_resumed_continued_and_retried(
+    store: str, make_project: Callable[..., Path]
+) -> None:
+    """What Azure never had: a pause, more iterations after the end, a failed one once more."""
+    run = mlflow_automl_remote.submit(
+        {**SETTINGS, "iterations": 12, "enable_voting_ensemble": True},
+        project=make_project(WINE),
+        show=False,
+    )
+    wait_until(lambda: len(run.state.finished) >= 2)
+    assert run.pause().startswith("The sweep is paused")
+    wait_until(lambda: run.status == "PAUSED")
+    wait_until(lambda: all(one.state.is_finished for one in run.state.iterations.values()))
+    n_paused = len(run.state.iterations)
+    assert 12 > n_paused
+    with pytest.raises(ConfigurationError, match="still runs"):
+        run.extend(3)
+    assert run.cancel(9) == "Iteration 9 had not begun; it will not run."
+    assert n_paused == len(run.state.iterations)
+    run.resume()
+    assert run.wait(show=False) == "COMPLETED"
+    assert "CANCELLED" == run.table().loc[9, "state"]
+    with pytest.raises(ConfigurationError, match="Iteration 0 of the sweep"):
+        run.retry(0)
+    run.extend(3)
+    assert run.wait(show=False) == "COMPLETED"
+    assert list(range(15)) == list(run.table().index)
+    assert ["VotingEnsemble"] * 2 == [run.table().loc[n, "pipeline"] for n in (11, 14)]
+    run.retry(9)
+    assert run.wait(show=False) == "COMPLETED"
+    table = mlflow_automl_remote.attach(run.run_id).table()
+    assert {"COMPLETED"} == set(table["state"])
+    children = run.children()
+    assert 15 == len(children)
+    assert {"FINISHED"} == {child.info.status for child in children}
+    assert "FINISHED" == mlflow.get_run(run.run_id).info.status
+    run.close()

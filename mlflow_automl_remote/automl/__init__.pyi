@@ -1,0 +1,1 @@
+from mlflow_automl_remote.automl.estimator import Sweep as Sweep
