@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from mlflow_automl_remote.automl.data import Dataset
 
 N_EXAMPLE_ROWS: Final = 5
+CODE: Final = "code"
+"""Folder in a model whose modules `mlflow.pyfunc` finds when it loads it."""
 _BOOSTERS: Final = ("catboost", "lightgbm", "xgboost")
 _PARTS: Final = ("estimators_", "final_estimator_", "estimator", "steps")
 """Attributes in which fitted models of scikit-learn keep others."""
@@ -29,6 +32,7 @@ def save_model(pipeline: Any, dataset: Dataset, folder: Path) -> None:
     """
     import mlflow.sklearn
     from mlflow.models import Model, infer_signature
+    from mlflow.pyfunc import FLAVOR_NAME
 
     from mlflow_automl_remote.agent import automl_remote_loader as loader
 
@@ -48,10 +52,12 @@ def save_model(pipeline: Any, dataset: Dataset, folder: Path) -> None:
             signature=infer_signature(example, pipeline.predict(example), params),
             input_example=example,
             mlflow_model=description,
-            code_paths=[loader.__file__] if is_classifier else None,
         )
     if is_classifier:  # MLflow's own loader gives labels only
-        description.flavors["python_function"]["loader_module"] = Path(loader.__file__).stem
+        source = Path(loader.__file__)
+        (folder / CODE).mkdir()
+        shutil.copyfile(source, folder / CODE / source.name)  # MLflow's copying hides a full disk
+        description.flavors[FLAVOR_NAME] |= {"loader_module": source.stem, "code": CODE}
         description.save(str(folder / "MLmodel"))
 
 
