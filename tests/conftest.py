@@ -20,15 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", default=None, help="Folder for pictures of what is shown.")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one process, and all that share the Docker engine.
-
-    The longest group is begun first: docker, whose engine and image take a while.
-    """
-    for item in items:
-        in_docker = item.get_closest_marker("docker") is not None
-        item.add_marker(pytest.mark.xdist_group("docker" if in_docker else str(item.path)))
+    """Begin with the tests that need an engine and its image, which take a while to be there."""
     items.sort(key=lambda item: item.get_closest_marker("docker") is None)
 
 
