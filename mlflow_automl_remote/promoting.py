@@ -52,6 +52,10 @@ def register(
         ConfigurationError: There is no such model, or none can have this name.
         SweepNotFound: The run is not the parent run of a sweep.
         PublishFailed: The model is not finished, or the store does not answer.
+
+    Examples:
+        >>> register(run.run_id, "digits", iteration=0).number
+        1
     """
     from mlflow_automl_remote.promotion import published, registering
 
@@ -86,6 +90,13 @@ def promote(
         DataError: The rows cannot be scored.
         PublishFailed: The model is not finished, or the store does not answer.
         TransportError: The target cannot be used.
+
+    Examples:
+        >>> str(promote(run.run_id, {"name": "digits", "alias": "champion"}, iteration=0).outcome)
+        'promoted'
+        >>> worse = {"name": "digits", "alias": "champion", "gates": {"min_gain": 0.9}}
+        >>> str(promote(run.run_id, worse, iteration=1, force="to show a rollback").outcome)
+        'promoted'
     """
     from mlflow_automl_remote.promotion import deciding, published
 
@@ -150,6 +161,10 @@ def rollback(name: str, alias: str = "champion", *, reason: str = "") -> RolledB
     Raises:
         ConfigurationError: There is no version to go back to.
         PublishFailed: The store does not answer.
+
+    Examples:
+        >>> rollback("digits").back.number
+        1
     """
     from mlflow_automl_remote.promotion import aliases
 

@@ -34,13 +34,21 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _clean_environment(
     tmp_path_factory: pytest.TempPathFactory, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Give every test an empty HOME, and no SSH agent or MLflow settings of the developer's."""
-    for name in list(os.environ):
-        if name.startswith(("MLFLOW_", "AUTOML_REMOTE_", "SSH_", "XDG_CONFIG")):
-            monkeypatch.delenv(name)
+) -> Iterator[None]:
+    """Give every test an empty HOME, and no settings of the developer's or of another test."""
+    _forget_settings()
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("MPLCONFIGDIR", str(shared_cache))
+    yield
+    if "mlflow" in sys.modules:
+        sys.modules["mlflow"].set_tracking_uri("")
+    _forget_settings()
+
+
+def _forget_settings() -> None:
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_", "AUTOML_REMOTE_", "SSH_", "XDG_CONFIG")):
+            del os.environ[name]
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,9 @@ IN_ORDER = (
     ("api", "SweepRun"),
     ("explanations", "retrieve_model_explanation"),
     ("explanations", "explain_model"),
+    ("promoting", "register"),
+    ("promoting", "promote"),
+    ("promoting", "rollback"),
     ("automl.estimator", "Sweep"),
 )
 """Each public name with an example; later ones use the run of earlier ones."""

@@ -206,7 +206,7 @@ def _built(client: DockerClient, base: str, say: Say) -> str:
 
 
 def _ensure_network(client: DockerClient) -> None:
-    if not client.networks.list(names=[f"^{NETWORK}$"]):
+    if NETWORK not in [network.name for network in client.networks.list()]:
         client.networks.create(NETWORK, driver="bridge", labels={TOKEN: ""})
 
 

@@ -60,7 +60,11 @@ def open_parent(*, experiment_name: str | None, run_name: str | None) -> str:
         if experiment_name is None:
             experiment_id = _get_experiment_id()
         else:
-            experiment_id = mlflow.set_experiment(experiment_name).experiment_id
+            # Not set_experiment, which would hold for all that this process does later.
+            found = client.get_experiment_by_name(experiment_name)
+            experiment_id = (
+                client.create_experiment(experiment_name) if found is None else found.experiment_id
+            )
         run = client.create_run(str(experiment_id), run_name=run_name, tags=resolve_tags())
     except MlflowException as error:
         raise ConfigurationError(

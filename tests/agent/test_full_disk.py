@@ -80,7 +80,8 @@ class Agent:
         with (self.path / "agent.log").open("ab") as log:
             argv = [sys.executable, *how, str(self.path), *more]
             done = subprocess.run(argv, stdout=log, stderr=log, timeout=120)
-        assert done.returncode == 0, (self.path / "agent.log").read_text()
+        # 120: Python's own end found no room for what was left of the log
+        assert done.returncode in (0, 120), (self.path / "agent.log").read_text()
         return replay(read((self.path / "journal.jsonl").read_bytes())[0])
 
 

@@ -12,7 +12,7 @@ from mlflow_automl_remote.automl.sampler import Sampler
 from mlflow_automl_remote.config import MODELS, AutoMLConfig
 
 TESTS = Path(__file__).parents[1]
-OF_BEHAVIOUR = ("automl", "agent")
+OF_BEHAVIOUR = ("automl", "agent", "promotion")
 """Folders whose tests run what settings change; tests of how they are read do not count."""
 
 

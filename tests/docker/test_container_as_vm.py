@@ -215,7 +215,8 @@ def test_a_sweep_on_a_container_that_was_created_for_it(
     status, output = terminal.automl_remote("target", "destroy", "demo")
     assert status == 0, output
     assert set(docker_engine.client.containers.list(all=True)) == set(before)
-    assert not docker_engine.client.networks.list(names=["automl-remote"])
+    networks = [network.name for network in docker_engine.client.networks.list()]
+    assert "automl-remote" not in networks
 
 
 def test_an_engine_that_is_not_there_is_one_line(

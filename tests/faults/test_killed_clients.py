@@ -52,7 +52,7 @@ from mlflow_automl_remote.compute import AgentCommand, Connection, TargetSpec, c
 from mlflow_automl_remote.compute.control import Control
 _, point, sweep_id, target, project, recorded, modules = sys.argv
 command = AgentCommand(python=sys.executable, variables={"PYTHONPATH": modules})
-Connection.prepare = lambda self: command
+Connection.prepare = lambda self, wanted: command
 finish = Control.finish
 
 def finish_or_die(self, do, *args):
