@@ -41,7 +41,7 @@ def _clean_environment(
     monkeypatch.setenv("MPLCONFIGDIR", str(shared_cache))
     yield
     if "mlflow" in sys.modules:
-        sys.modules["mlflow"].set_tracking_uri("")
+        sys.modules["mlflow"].set_tracking_uri(None)
     _forget_settings()
 
 
