@@ -26,7 +26,7 @@ from mlflow_automl_remote.publishing.children import (
 )
 from mlflow_automl_remote.publishing.facts import ParentFacts
 from mlflow_automl_remote.publishing.parent import Journal, ParentPublisher
-from mlflow_automl_remote.publishing.sink import DatasetRef, Sink
+from mlflow_automl_remote.publishing.sink import DatasetRef, KnownRun, Sink
 from mlflow_automl_remote.publishing.survey import as_published, find, survey
 
 _LOGGER = logging.getLogger(__name__)
@@ -181,9 +181,7 @@ class Publisher:
         store.parent.publish(state, store.children, unpublished)
 
     def _ask(self, iterations: Sequence[Iteration]) -> _Store:
-        run = self._sink.parent()
-        if run.is_deleted:
-            raise RunDeleted(f"The sweep's run {run.run_id} was deleted.")
+        run = self._parent()
         self._sink.show_as_training(run.experiment_id)
         found = survey(self._sink, self._facts, run.experiment_id)
         keys = {one.number: self._facts.key(one.number) for one in iterations}
@@ -198,10 +196,18 @@ class Publisher:
             to_search={number for number, key in keys.items() if key in found.deleted},
         )
 
+    def _parent(self) -> KnownRun:
+        run = self._sink.parent()
+        if run.is_deleted:
+            raise RunDeleted(f"The sweep's run {run.run_id} was deleted.")
+        return run
+
     def _publish_children(
         self, store: _Store, iterations: Sequence[Iteration], dataset: DatasetRef | None
     ) -> None:
         todo = [one for one in iterations if self._is_behind(store, one)]
+        if not store.is_fresh and any(one.number not in store.children for one in todo):
+            self._parent()  # a child of a deleted run is a run that nobody sees under its sweep
         if not (self._sink.is_remote and len(todo) > 1):
             for one in todo:
                 self._publish_child(store, one, dataset)

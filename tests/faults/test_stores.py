@@ -17,6 +17,8 @@ from mlflow import MlflowClient
 from tcp_proxy import HTTP_503, Proxy, running_proxy
 from waiting import wait_until
 
+from mlflow_automl_remote.publishing.mapping import settled
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[int]:
@@ -118,8 +120,12 @@ def test_a_run_that_is_deleted_while_its_sweep_goes_on_is_told_of_once(start) ->
     playing = start()
     client = MlflowClient(f"sqlite:///{playing.database}")
     follower = playing.follow()
-    playing.play(playing.n_lines // 2)
-    wait_until(lambda: len(client.search_runs(["0"])) > 1)
+    half = playing.n_lines // 2
+    playing.play(half)
+    wait_until(lambda: follower.n_seen == half)
+    n_children = len(settled(follower.states[-1]))
+    assert n_children
+    wait_until(lambda: len(client.search_runs(["0"])) == 1 + n_children)
     for run in client.search_runs(["0"]):
         client.delete_run(run.info.run_id)
     playing.play()
