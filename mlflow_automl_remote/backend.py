@@ -173,7 +173,7 @@ def _fetch(uri: str, version: str | None, entry_point: str, params: dict[str, An
         return Path(fetched)
     except MlflowException:
         raise
-    except Exception as error:
+    except Exception as error:  # git, a download, an archive: each has its own types
         raise ConfigurationError(f"The project '{uri}' cannot be fetched: {error}") from error
 
 

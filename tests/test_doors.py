@@ -106,7 +106,7 @@ def iteration(number: int, **changes: object) -> Iteration:
         "proposed_by": "portfolio", "attempt": 1, "started_ms": 0, "ended_ms": 125_000,
         "state": IterationState.COMPLETED, "score": 0.5, "best": 0.75,
     }  # fmt: skip
-    return Iteration(**(values | changes))  # type: ignore[arg-type]
+    return Iteration(**(values | changes))
 
 
 def test_rows_appear_as_iterations_end_and_only_once() -> None:

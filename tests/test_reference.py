@@ -48,7 +48,7 @@ def test_the_example_of_every_public_name_runs(
         test.globs = shared
         runner.run(test, clear_globs=False)
     assert 0 == runner.summarize().failed
-    shared["run"].close()  # type: ignore[attr-defined]
+    shared["run"].close()
 
 
 def test_the_reference_is_built_without_a_warning(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ class Agent:
         except SweepFailed as error:
             if not self._control.cancelled:
                 return self._finished(SweepStatus.FAILED, str(error))
-        except Exception as error:
+        except Exception as error:  # the last edge: the person reads it on the run
             if disk.is_full(error):
                 raise
             _log.exception("The sweep failed.")

@@ -73,13 +73,13 @@ class Sweep:
         del deep
         return {"callback": self._callback, **self.config.model_dump(exclude_defaults=True)}
 
-    def set_params(self, **settings: object) -> Self:
+    def set_params(self, **settings: Any) -> Self:
         """Change settings.
 
         Raises:
             ConfigurationError: A setting is unknown or has a wrong value.
         """
-        self._callback = settings.pop("callback", self._callback)  # type: ignore[assignment]  # of the caller
+        self._callback = settings.pop("callback", self._callback)
         changed = {**self.config.model_dump(exclude_defaults=True), **settings}
         self.config = AutoMLConfig.parse(changed)
         return self

@@ -76,7 +76,7 @@ def open_dataset(folder: Path) -> Dataset:
         digest=about["digest"],
         cv_splits=splits,
         columns=tuple(ColumnSchema(**column) for column in about["columns"]),
-        **vectors,  # type: ignore[arg-type]
+        **vectors,  # type: ignore[arg-type]  # names of arrays, checked where they are saved
     )
 
 

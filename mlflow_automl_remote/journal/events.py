@@ -225,13 +225,11 @@ class IterationStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IterationFinished:
-    """An iteration ended, in whatever way.
+class Result:
+    """What an iteration came to; nothing, as long as it runs.
 
     Attributes:
         reason: One line that says why it has no score; empty when it has one.
-        started_ms: When it began, in milliseconds since 1970.
-        ended_ms: When it ended.
         metrics: Mean over the folds; None where a metric is not defined.
         fold_metrics: The same for each fold.
         hyperparameters: All of scaler and model, defaults included.
@@ -247,10 +245,6 @@ class IterationFinished:
         model_path: Folder of the model among `files`, or None.
     """
 
-    iteration: int
-    state: IterationState
-    started_ms: int
-    ended_ms: int
     reason: str = ""
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     fold_metrics: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
@@ -262,6 +256,21 @@ class IterationFinished:
     featurization: str = ""
     files: tuple[ArtifactFile, ...] = ()
     model_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IterationFinished(Result):
+    """An iteration ended, in whatever way.
+
+    Attributes:
+        started_ms: When it began, in milliseconds since 1970.
+        ended_ms: When it ended.
+    """
+
+    iteration: int
+    state: IterationState
+    started_ms: int
+    ended_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from typing import Any, Final, TypeVar, cast
+from dataclasses import fields, replace
+from typing import Any, Final, cast
 
 from mlflow_automl_remote.journal.codec import Record
 from mlflow_automl_remote.journal.events import (
@@ -20,6 +20,7 @@ from mlflow_automl_remote.journal.events import (
     IterationStarted,
     MachineSampled,
     RequestHandled,
+    Result,
     SearchPlanned,
     SweepContinued,
     SweepFinished,
@@ -27,19 +28,21 @@ from mlflow_automl_remote.journal.events import (
     SweepResumed,
     SweepStarted,
 )
-from mlflow_automl_remote.journal.state import NOTHING
 from mlflow_automl_remote.journal.state import Continuation as Continuation
 from mlflow_automl_remote.journal.state import Iteration as Iteration
 from mlflow_automl_remote.journal.state import MachineSample as MachineSample
 from mlflow_automl_remote.journal.state import SweepState as SweepState
 from mlflow_automl_remote.states import IterationState, SweepStatus
 
-_T = TypeVar("_T")
+_NOTHING: Final[Mapping[str, Any]] = {}
+"""One for all: a sweep may have 20,000 iterations, with several empty mappings each."""
 
 
-def _interned(values: Mapping[str, _T]) -> Mapping[str, _T]:
-    """Give the same with one copy of each name, however many iterations have it."""
-    return {sys.intern(name): value for name, value in values.items()} if values else NOTHING
+def _interned(value: Any) -> Any:
+    """Give a mapping with one copy of each name, however many iterations have it."""
+    if not isinstance(value, Mapping):
+        return value
+    return {sys.intern(name): each for name, each in value.items()} if value else _NOTHING
 
 
 def replay(records: Iterable[Record], state: SweepState | None = None) -> SweepState:
@@ -145,21 +148,11 @@ def _iteration_finished(state: SweepState, event: IterationFinished, _: int) -> 
     ended = replace(
         begun,
         state=event.state,
-        reason=event.reason,
         started_ms=event.started_ms,
         ended_ms=event.ended_ms,
         score=score,
         best=score if best == event.iteration else _score_of(state, best),
-        metrics=_interned(event.metrics),
-        fold_metrics=_interned(event.fold_metrics),
-        hyperparameters=_interned(event.hyperparameters),
-        fit_s=event.fit_s,
-        predict_s=event.predict_s,
-        standard_error=event.standard_error,
-        test_metrics=_interned(event.test_metrics),
-        featurization=event.featurization,
-        files=event.files,
-        model_path=event.model_path,
+        **{one.name: _interned(getattr(event, one.name)) for one in fields(Result)},
     )
     return replace(
         _with_iteration(state, ended),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
 
 from mlflow_automl_remote.journal.events import (
     ArtifactFile,
@@ -13,23 +12,17 @@ from mlflow_automl_remote.journal.events import (
     ExplanationFinished,
     ExplanationsCompared,
     RequestHandled,
+    Result,
     Scalar,
     SearchPlanned,
     SweepStarted,
 )
 from mlflow_automl_remote.states import IterationState, SweepStatus
 
-NOTHING: Final[Mapping[str, Any]] = {}
-
-
-def _nothing() -> Mapping[str, Any]:
-    """Give one empty mapping to all: a sweep may have 20,000 iterations, with four each."""
-    return NOTHING
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Iteration:
-    """An iteration as the journal knows it; for the fields see `events.IterationFinished`.
+class Iteration(Result):
+    """An iteration as the journal knows it.
 
     Attributes:
         score: The primary metric, or None.
@@ -45,19 +38,8 @@ class Iteration:
     started_ms: int
     state: IterationState = IterationState.RUNNING
     ended_ms: int | None = None
-    reason: str = ""
     score: float | None = None
     best: float | None = None
-    metrics: Mapping[str, float | None] = field(default_factory=_nothing)
-    fold_metrics: Mapping[str, tuple[float | None, ...]] = field(default_factory=_nothing)
-    hyperparameters: Mapping[str, Scalar] = field(default_factory=_nothing)
-    fit_s: float = 0.0
-    predict_s: float = 0.0
-    standard_error: float | None = None
-    test_metrics: Mapping[str, float | None] = field(default_factory=_nothing)
-    featurization: str = ""
-    files: tuple[ArtifactFile, ...] = ()
-    model_path: str | None = None
 
     @property
     def pipeline(self) -> str:

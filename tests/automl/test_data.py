@@ -237,7 +237,7 @@ def test_tables_of_every_library_are_the_same_data(container: object) -> None:
     """pandas with any types, polars and pyarrow give one digest."""
     wanted = ["age", "town", "note", "born"]
     expected = data.check({"X": TABLE[wanted], "y": LABELS}, "classification")
-    got = data.check({"X": container(TABLE[wanted]), "y": LABELS}, "classification")  # type: ignore[operator]
+    got = data.check({"X": container(TABLE[wanted]), "y": LABELS}, "classification")
     assert list(map(str, expected.X.dtypes)) == list(map(str, got.X.dtypes))
     assert [c.n_missing for c in expected.columns] == [c.n_missing for c in got.columns]
 
@@ -254,7 +254,7 @@ def test_labels_of_every_library_are_the_same(y: object) -> None:
 @pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.coo_matrix, sparse.csc_array])
 def test_a_sparse_matrix_stays_sparse(kind: object, tmp_path: Path) -> None:
     """Of any format, it is mapped as rows."""
-    data.save(data.check({"X": kind(X), "y": Y}, "classification"), tmp_path)  # type: ignore[operator]
+    data.save(data.check({"X": kind(X), "y": Y}, "classification"), tmp_path)
     opened = data.open_dataset(tmp_path)
     assert opened.is_sparse
     assert not opened.X.data.flags.writeable

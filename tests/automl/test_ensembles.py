@@ -23,11 +23,11 @@ from mlflow_automl_remote.config import AutoMLConfig, Task
 KINDS = ("VotingEnsemble", "StackEnsemble")
 
 
-def _error(truth: np.ndarray):  # type: ignore[no-untyped-def]
+def _error(truth: np.ndarray):
     return lambda many: -np.mean((truth - many) ** 2, axis=1)
 
 
-def _near_to(mean: float):  # type: ignore[no-untyped-def]
+def _near_to(mean: float):
     """Predictions are the better, the nearer they are to a number."""
 
     def score(many: np.ndarray) -> np.ndarray:
@@ -36,7 +36,7 @@ def _near_to(mean: float):  # type: ignore[no-untyped-def]
     return lambda y, values, weight: (values, score)
 
 
-def _counting(members, blend):  # type: ignore[no-untyped-def]
+def _counting(members, blend):
     """Give the members that count, as an ensemble is assembled of them."""
     pairs = zip(members.items(), blend.weights, strict=True)
     return {name: model for (name, model), weight in pairs if weight > 0}

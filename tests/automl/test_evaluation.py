@@ -101,7 +101,7 @@ def test_the_device_is_a_parameter_of_boosters_that_can(model: str, parameter: s
             n_classes=2,
             n_rarest=5,
             labels_are_codes=True,
-            device=device,  # type: ignore[arg-type]
+            device=device,
         )
         component = MODELS["classification"][model]
         found[device] = component.build(component.defaults, context).get_params()[parameter]

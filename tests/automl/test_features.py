@@ -92,7 +92,7 @@ def test_what_is_shared_is_what_a_pipeline_alone_would_make(
         np.testing.assert_allclose(shared.others[0], alone.others[0], rtol=1e-12, atol=1e-12)
         # The steps that travel with the model are the same too.
         again = Pipeline([*shared.steps, ("end", "passthrough")])
-        raw = dataset.X.iloc[SCORE] if table else dataset.X[SCORE]  # type: ignore[union-attr]
+        raw = dataset.X.iloc[SCORE] if table else dataset.X[SCORE]
         np.testing.assert_allclose(again.transform(raw), alone.others[0], rtol=1e-12, atol=1e-12)
 
 

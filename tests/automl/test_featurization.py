@@ -70,8 +70,8 @@ def test_dense_output_has_no_gaps_and_a_name_for_every_number() -> None:
     """Each kind of column becomes what linear models can use."""
     built, out = _fitted("dense")
     names = built.get_feature_names_out().tolist()
-    assert out.shape == (N, len(names))  # type: ignore[attr-defined]
-    assert np.isfinite(out).all()  # type: ignore[call-overload]
+    assert out.shape == (N, len(names))
+    assert np.isfinite(out).all()
     assert len(set(names)) == len(names)
     expected = {"age", "age_missing", "vip", "sex_f", "town_Oslo", "town_missing", "shop_mean"}
     assert expected | {"shop_count", "since_days", "since_month", "note_text0"} <= set(names) | {
@@ -84,8 +84,8 @@ def test_native_output_keeps_gaps_and_categories() -> None:
     built, out = _fitted("native")
     names = built.get_feature_names_out().tolist()
     assert names[: built.n_codes] == ["sex", "town"]
-    assert np.isnan(out[:, names.index("age")]).sum() == len(range(0, N, 7))  # type: ignore[index]
-    codes = out[:, :2]  # type: ignore[index]
+    assert np.isnan(out[:, names.index("age")]).sum() == len(range(0, N, 7))
+    codes = out[:, :2]
     np.testing.assert_array_equal(codes, codes.round())
     assert codes[0, 1] == 0  # missing
 
@@ -165,7 +165,7 @@ def test_every_number_is_traced_to_its_column(mode: Mode) -> None:
     dataset = _dataset(_table().assign(empty=None))
     built, out = _fitted(mode, dataset)
     sources = featurization.raw_column_of(built)
-    assert len(sources) == out.shape[1]  # type: ignore[attr-defined]
+    assert len(sources) == out.shape[1]
     rows = featurization.summary(built, dataset.columns)
     assert [row.RawFeatureName for row in rows] == [*_table().columns, "empty"]
     counts = [sources.count(at) for at in range(dataset.n_features)]
@@ -226,8 +226,8 @@ def test_random_labels_score_at_chance(mode: Mode, n_classes: int) -> None:
     assert abs(auc - 0.5) < 0.05
     # While it is fitted, the model sees nothing of the labels either.
     if n_classes <= 3:
-        first = clone(built).fit_transform(dataset.X, dataset.y)  # type: ignore[type-var]
-        names = clone(built).fit(dataset.X, dataset.y).get_feature_names_out().tolist()  # type: ignore[union-attr]
+        first = clone(built).fit_transform(dataset.X, dataset.y)
+        names = clone(built).fit(dataset.X, dataset.y).get_feature_names_out().tolist()
         at = next(at for at, name in enumerate(names) if name.startswith("id_mean"))
         mean = np.asarray(first, dtype=float)[:, at]
         own = (dataset.y == (1 if n_classes == 2 else 0)).astype(float)

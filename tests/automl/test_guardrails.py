@@ -89,7 +89,7 @@ def test_order_is_of_no_account_when_the_user_says_what_is_scored() -> None:
 )
 def test_good_data_gives_no_warning(load: object, task: Task) -> None:
     """Strong columns are no leaks."""
-    X, y = load(return_X_y=True)  # type: ignore[operator]
+    X, y = load(return_X_y=True)
     assert [each for each in _findings({"X": X, "y": y}, task) if each.severity == "warning"] == []
 
 

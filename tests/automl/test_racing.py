@@ -179,7 +179,7 @@ def test_a_race_ends_in_time_with_models_that_predict(
     assert len(completed) >= 3
     for outcome in completed:
         model = _load(outcome.output_dir / "model")
-        assert set(model.predict(dataset.X[:40])) <= {"no", "yes"}  # type: ignore[attr-defined]
+        assert set(model.predict(dataset.X[:40])) <= {"no", "yes"}
 
 
 def test_what_not_all_folds_have_scored_cannot_be_the_best(
@@ -203,7 +203,7 @@ def test_the_vote_is_of_models_of_folds_without_a_fit(raced: tuple[SweepResult, 
     result, _ = raced
     vote = next(one for one in result.outcomes if one.proposal.model == "VotingEnsemble")
     model = _load(vote.output_dir / "model")
-    voting = model[-1]  # type: ignore[index]
+    voting = model[-1]
     assert sum(voting.weights) == pytest.approx(1.0)
     assert len(voting.estimators_) > len(vote.hyperparameters) - 1
 

@@ -149,6 +149,6 @@ def test_predictions_come_back_fold_by_fold(more: dict[str, object], tmp_path: o
     splits = _splits(dataset, n_cross_validations=4, **more)
     rng = np.random.default_rng(0)
     per_fold = [rng.random((len(score), 2)) for _, score in splits.folds]
-    predictions.save(tmp_path, per_fold, dataset, splits)  # type: ignore[arg-type]
-    loaded = predictions.load(tmp_path, splits)  # type: ignore[arg-type]
+    predictions.save(tmp_path, per_fold, dataset, splits)
+    loaded = predictions.load(tmp_path, splits)
     assert np.array_equal(np.concatenate(per_fold), loaded)

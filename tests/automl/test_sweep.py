@@ -257,7 +257,7 @@ def test_cancelling_kills_what_runs_and_begins_nothing_more(
     sweep.cancel()
     thread.join(DEADLINE_S)
     assert [each.state for each in recorder.ended] == [CANCELLED]
-    assert results[0].cancelled  # type: ignore[attr-defined]
+    assert results[0].cancelled
 
 
 def test_one_iteration_can_be_cancelled_wherever_it_is(

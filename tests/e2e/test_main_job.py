@@ -116,7 +116,7 @@ def _wait_for_output(terminal: Terminal, process: object, text: str) -> str:
     deadline = time.monotonic() + 120
     while text not in seen:
         assert time.monotonic() < deadline, seen
-        line = process.stdout.readline()  # type: ignore[attr-defined]
+        line = process.stdout.readline()
         assert line, seen
         seen += line
     return seen
@@ -133,8 +133,8 @@ def _store(terminal: Terminal) -> dict[str, object]:
 
 def _content(terminal: Terminal, run: object) -> dict[str, object]:
     """Give what a run holds, but for how long things took and how busy the machine was."""
-    run_id = run.info.run_id  # type: ignore[attr-defined]
-    data = run.data  # type: ignore[attr-defined]
+    run_id = run.info.run_id
+    data = run.data
     timed = ("_time_s", "duration_s")
     names = sorted(
         name
@@ -142,7 +142,7 @@ def _content(terminal: Terminal, run: object) -> dict[str, object]:
         if not name.endswith(timed) and not name.startswith("system/")
     )
     return {
-        "status": run.info.status,  # type: ignore[attr-defined]
+        "status": run.info.status,
         "params": data.params,
         "metrics": {
             name: sorted(
@@ -154,7 +154,7 @@ def _content(terminal: Terminal, run: object) -> dict[str, object]:
         "best": {name: value for name, value in data.metrics.items() if name in names},
         "metric names": sorted(data.metrics),
         "artifacts": sorted(_paths(terminal, run_id)),
-        "n_models": len(run.outputs.model_outputs) if run.outputs else 0,  # type: ignore[attr-defined]
+        "n_models": len(run.outputs.model_outputs) if run.outputs else 0,
     }
 
 

@@ -47,7 +47,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def _wine() -> tuple[object, object]:
     from sklearn.datasets import load_wine
 
-    return load_wine(return_X_y=True)  # type: ignore[no-any-return]
+    return load_wine(return_X_y=True)
 
 
 def test_a_sweep_can_be_asked_stopped_and_used_while_it_runs(
@@ -174,7 +174,7 @@ def test_azures_names_without_a_meaning_say_what_to_use() -> None:
     with pytest.raises(ConfigurationError, match="get_data"):
         azure.AutoMLConfig(task="classification", X_valid=[[1]])
     with pytest.raises(ConfigurationError, match="attached machine"):
-        azure.AutoMLConfig(task="classification", compute_target=1)  # type: ignore[arg-type]
+        azure.AutoMLConfig(task="classification", compute_target=1)
     with pytest.raises(ConfigurationError, match="without a path"):
         azure.Workspace.from_config("config.json")
 

@@ -42,7 +42,7 @@ def started(**changes: object) -> SweepStarted:
         "n_cores": 2,
         "memory_bytes": 1 << 34,
     }
-    return SweepStarted(**(values | changes))  # type: ignore[arg-type]
+    return SweepStarted(**(values | changes))
 
 
 def sweep_events() -> list[Event]:

@@ -180,7 +180,7 @@ def test_of_two_promotions_at_once_the_second_meets_the_first(house: House) -> N
     with ThreadPoolExecutor(2) as pool:
         decisions = list(pool.map(house.promote, sweeps, asked))
     assert [one.outcome for one in decisions] == [Outcome.PROMOTED] * 2
-    winner, other = sorted(decisions, key=lambda one: one.incumbent.number)  # type: ignore[union-attr]  # both had one
+    winner, other = sorted(decisions, key=lambda one: one.incumbent.number)
     assert winner.incumbent is not None
     assert winner.incumbent.number == 1
     assert other.incumbent is not None

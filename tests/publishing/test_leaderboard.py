@@ -52,7 +52,7 @@ def test_no_cell_of_text_is_a_formula(view: View) -> None:
     for row in rows:
         assert not any(value.startswith(("=", "+", "@")) for value in row.values())
     assert {row["scaler"] for row in rows} >= {"'=cmd|' /C calc'!A0"}
-    assert float(rows[0]["AUC_weighted"]) == view.state.best.score  # type: ignore[union-attr]
+    assert float(rows[0]["AUC_weighted"]) == view.state.best.score
 
 
 def test_the_note_is_bounded_and_shows_hostile_text_as_text(view: View) -> None:

@@ -5,6 +5,7 @@ Travels with the models that use it: imports nothing of this package but `values
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -69,20 +70,20 @@ class Block(Protocol):
         ...
 
 
-class Plain:
+class Plain(ABC):
     """A block to which rows fitted on are like any other."""
 
+    @abstractmethod
     def write(self, columns: Columns, out: Out) -> None:
         """Write numbers into `out`."""
-        raise NotImplementedError
 
     def write_fitted(self, columns: Columns, out: Out, begin: int) -> None:
         """Do the same for rows that it was fitted on."""
         del begin
         self.write(columns, out)
 
-    def forget_rows(self) -> None:
-        """Do nothing: no row is kept."""
+    def forget_rows(self) -> None:  # noqa: B027 - no row is kept
+        """Do nothing."""
 
 
 class Numbers(Plain):
