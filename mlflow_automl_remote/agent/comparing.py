@@ -270,10 +270,11 @@ def _write_column(values: pd.Series[Any], folder: Path, at: int) -> str:
     if values.dtype.kind in "fiub":
         np.save(folder / f"{at}.npy", values.to_numpy(), allow_pickle=False)
         return "number"
-    missing = values.isna().to_numpy()
-    text = np.asarray(values.astype("object").where(~values.isna(), "").tolist(), dtype=np.str_)
-    np.save(folder / f"{at}.npy", text, allow_pickle=False)
-    np.save(folder / f"{at}.missing.npy", missing, allow_pickle=False)
+    text = [
+        None if missing else str(value)
+        for value, missing in zip(values, values.isna(), strict=True)
+    ]
+    (folder / f"{at}.json").write_text(json.dumps(text), encoding="utf-8")
     return "text"
 
 

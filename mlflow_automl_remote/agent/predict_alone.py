@@ -3,7 +3,7 @@
     python predict_alone.py MODEL_FOLDER ROWS_FOLDER ANSWER_FOLDER
 
 It needs mlflow-skinny beside what the model needs, and nothing of this package. Rows come as NumPy
-files, so that any version of the libraries reads them.
+and JSON files, so that any version of the libraries reads them.
 """
 
 from __future__ import annotations
@@ -69,15 +69,13 @@ def read_rows(folder: Path, about: dict[str, Any]) -> Any:
 
     columns: dict[str, Any] = {}
     for at, (name, kind) in enumerate(about["columns"]):
-        values = np.load(folder / f"{at}.npy")
-        if kind == "date":
-            columns[name] = pd.Series(values).dt.tz_localize("UTC")
-            continue
         if kind == "text":
-            missing = np.load(folder / f"{at}.missing.npy")
-            values = values.astype(object)
-            values[missing] = np.nan
-        columns[name] = values
+            text = json.loads((folder / f"{at}.json").read_text(encoding="utf-8"))
+            text = [np.nan if value is None else value for value in text]
+            columns[name] = pd.Series(text, dtype=object)
+            continue
+        values = np.load(folder / f"{at}.npy")
+        columns[name] = pd.Series(values).dt.tz_localize("UTC") if kind == "date" else values
     return pd.DataFrame(columns)
 
 
