@@ -145,7 +145,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Sequence[tuple[str, 
         }
     )
     order = DataOrder(config=config, project=folder, folder=folder / "data")
-    with Executor(Template.spawn((*PRELOAD, "mlflow_automl_remote.agent.preload"))) as executor:
+    # Forked from this process, as an agent does: what is imported, both share.
+    with Executor(Template.fork((*PRELOAD, "mlflow_automl_remote.agent.preload"))) as executor:
         made = executor.run(make, (arguments.rows, path), output_dir=folder / "log")
         n_bytes = _value(made)
         with Peak() as loading:

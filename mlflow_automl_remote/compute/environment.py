@@ -37,8 +37,8 @@ CONDA: Final = (
 """Where conda is looked for on a target."""
 
 
-class UvEnvironment:
-    """Builds environments on a target with uv.
+class EnvironmentBuilder:
+    """Builds environments on a target with uv, or with conda and then uv.
 
     Args:
         control: The helper on the target.
@@ -160,12 +160,10 @@ class UvEnvironment:
     def _find_conda(self) -> str:
         for name in CONDA:
             program = name.replace("~", self._machine.home, 1)
+            argv = [program, "--version"]
             with contextlib.suppress(CommandFailed):
-                argv = [program, "--version"]
-                if (
-                    self._control.request("run", argv=argv, env={}, timeout_s=BUILD_S)[0]["status"]
-                    == 0
-                ):
+                done = self._control.request("run", argv=argv, env={}, timeout_s=BUILD_S)[0]
+                if done["status"] == 0:
                     return program
         raise EnvironmentSetupFailed(
             f"'env_manager' is conda, but {self._machine.label} has none of {', '.join(CONDA)}. "

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from mlflow_automl_remote.compute import wheelhouse
-from mlflow_automl_remote.compute.environment import UvEnvironment
+from mlflow_automl_remote.compute.environment import EnvironmentBuilder
 from mlflow_automl_remote.compute.launching import AgentCommand
 from mlflow_automl_remote.compute.package import package_digest, package_files
 from mlflow_automl_remote.compute.progress import OnProgress, Progress, TransferMeter
@@ -59,10 +59,10 @@ class Preparation:
         package = self._send_package(control)
         return AgentCommand(python=python, variables={**variables, "PYTHONPATH": str(package)})
 
-    def builder(self, control: Control) -> UvEnvironment:
+    def builder(self, control: Control) -> EnvironmentBuilder:
         """Give what builds environments there."""
         wheels = self._send_wheels if self._spec.wheelhouse else None
-        return UvEnvironment(
+        return EnvironmentBuilder(
             control, self._machine, self._root, self._on_progress, send_wheels=wheels
         )
 

@@ -11,7 +11,7 @@ import pytest
 from sshd import running_sshd
 
 from mlflow_automl_remote.compute import Progress, connect, parse_target
-from mlflow_automl_remote.compute.environment import MARKER, UvEnvironment
+from mlflow_automl_remote.compute.environment import MARKER, EnvironmentBuilder
 from mlflow_automl_remote.compute.helper import files
 from mlflow_automl_remote.compute.machine import Machine
 from mlflow_automl_remote.compute.own_uv import find_uv
@@ -32,7 +32,7 @@ def vm(own_sshd, tmp_path):
         connect(parse_target(own_sshd.config(root=str(tmp_path / "root")))) as connection,
         connection.control() as control,
     ):
-        builder = UvEnvironment(control, connection.machine, connection.root, told.append)
+        builder = EnvironmentBuilder(control, connection.machine, connection.root, told.append)
         yield connection, builder, told
 
 
@@ -78,7 +78,7 @@ def test_a_machine_without_an_index_gets_its_wheels_from_the_client(vm):
     connection, _, told = vm
     preparation = Preparation(connection.spec, connection.machine, connection.root, told.append)
     with connection.control() as control:
-        builder = UvEnvironment(
+        builder = EnvironmentBuilder(
             control, connection.machine, connection.root, told.append,
             send_wheels=preparation._send_wheels,
         )  # fmt: skip
@@ -107,7 +107,7 @@ def test_conda_is_used_where_the_machine_has_it(tmp_path):
             connect(parse_target(server.config(root=str(tmp_path / f"root-{works}")))) as found,
             found.control() as control,
         ):
-            builder = UvEnvironment(control, found.machine, found.root, lambda _: None)
+            builder = EnvironmentBuilder(control, found.machine, found.root, lambda _: None)
             full = agent_recipe(found.machine, wanted, conda=True)
             small = replace(full, requirements=SMALL, overrides=(), imports=("cloudpickle",))
             if works:
