@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Final
 
-from mlflow_automl_remote import compute
+from mlflow_automl_remote import compute, forwarding
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.errors import ConfigurationError, ConnectionLost
 from mlflow_automl_remote.following import POLL_S, JournalReader
@@ -90,6 +90,7 @@ def _ask(
         )
         connection.start(job)
         _wait_for_begin(job, reader, request_id)
+        forwarding.let_publish(connection, job, handle.run_id, handle.facts)
 
 
 def _changes(

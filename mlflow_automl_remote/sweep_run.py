@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_automl_remote import compute
+from mlflow_automl_remote import compute, forwarding
 from mlflow_automl_remote.errors import ConnectFailed, ConnectionLost, DataError
 from mlflow_automl_remote.following import (
     FIRST_RETRY_S,
@@ -161,6 +161,7 @@ class SweepHandle:
             job = connection.job(self.facts.sweep_id)
             job.request({"action": "unpause"})
             connection.start(job)
+            forwarding.let_publish(connection, job, self.run_id, self.facts)
 
     @contextmanager
     def connection(self, listener: Listener | None = None) -> Iterator[Connection]:
@@ -226,6 +227,7 @@ def submit(
         )
         try:
             run_id = _open_parent(open_run, facts, listener)
+            forwarding.let_publish(connection, job, run_id, facts, is_new=True)
         except BaseException:
             job.kill()
             job.remove()

@@ -99,6 +99,21 @@ class Job:
         with self._channel() as control:
             return launch(control, self.workspace, command, module, self.workspace.agent)
 
+    def start_publisher(self, command: AgentCommand, module: str, secrets: bytes) -> None:
+        """Start what publishes this sweep from there; return once it has reached the store.
+
+        Args:
+            command: The environment to start it in.
+            module: What is run, with the workspace as its argument.
+            secrets: For its standard input.
+
+        Raises:
+            CommandFailed: It ended before; the message has the end of its log.
+        """
+        place = self.workspace.target_publisher
+        with self._channel() as control:
+            launch(control, self.workspace, command, module, place, stdin=secrets)
+
     def read_journal(
         self, offset: int = 0, wait_s: float = 0.0, limit_bytes: int = READ_LIMIT_BYTES
     ) -> JournalChunk:

@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
+from mlflow_automl_remote.compute.helper.processes import chosen_environment
+from mlflow_automl_remote.compute.launching import KEPT_VARIABLES
 from mlflow_automl_remote.compute.transport import (
     STDERR_TAIL_BYTES,
     CompletedCommand,
@@ -27,7 +29,11 @@ LABEL = "this machine"
 
 
 class LocalChannel:
-    """Pipes to a child process in a session of its own, so that Ctrl-C is not sent to it."""
+    """Pipes to a child process in a session of its own, so that Ctrl-C is not sent to it.
+
+    It gets of the environment what an agent gets, so that a password of the tracking server is not
+    in there for all its life.
+    """
 
     def __init__(self, argv: Sequence[str]) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
@@ -38,6 +44,7 @@ class LocalChannel:
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
                 start_new_session=True,
+                env=chosen_environment((*KEPT_VARIABLES, "PYTHONPATH"), {}),
                 bufsize=0,
             )
         except OSError as error:

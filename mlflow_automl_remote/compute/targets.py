@@ -19,6 +19,8 @@ from mlflow_automl_remote.errors import ConfigurationError
 
 _Word = TypeVar("_Word", bound=str)
 EnvManager = Literal["uv", "conda", "local"]
+PublishFrom = Literal["client", "target"]
+PUBLISH_FROM: Final[tuple[PublishFrom, ...]] = ("client", "target")
 ENV_MANAGERS: Final[tuple[EnvManager, ...]] = ("uv", "conda", "local")
 HOME_VARIABLE: Final = "AUTOML_REMOTE_HOME"
 """Names another root than `~/.automl-remote` for this machine as a target."""
@@ -34,6 +36,8 @@ SSH_KEYS: Final = (
     "env_manager",
     "wheelhouse",
     "resume_on_boot",
+    "publish_from",
+    "forward_variables",
     "overcommit",
 )
 
@@ -56,6 +60,9 @@ class TargetSpec:
             is.
         wheelhouse: Whether the client brings the packages, for a host that reaches no index.
         resume_on_boot: Whether the host goes on with a sweep by itself after a reboot.
+        publish_from: Whether the client or the host writes into MLflow.
+        forward_variables: Names of variables that the host gets for it, beside those of the
+            tracking server.
         overcommit: Whether `max_concurrent_iterations` may be more than its memory carries.
     """
 
@@ -71,6 +78,8 @@ class TargetSpec:
     env_manager: EnvManager = "uv"
     wheelhouse: bool = False
     resume_on_boot: bool = False
+    publish_from: PublishFrom = "client"
+    forward_variables: tuple[str, ...] = ()
     overcommit: bool = False
 
     @property
@@ -102,7 +111,8 @@ class TargetSpec:
             content = json.loads(text)
             key_file = content.pop("key_file", None)  # of versions that knew one only
             key_files = content.pop("key_files", [key_file] if key_file else [])
-            spec = cls(**content, key_files=tuple(key_files))
+            names = content.pop("forward_variables", [])
+            spec = cls(**content, key_files=tuple(key_files), forward_variables=tuple(names))
             _check_words(spec.host, spec.user or None, spec.proxy_jump)
         except (ValueError, TypeError, AttributeError) as error:
             raise ConfigurationError(f"'{text}' is not a compute target: {error}.") from error
@@ -182,6 +192,8 @@ def _parse_ssh(config: Mapping[str, object]) -> TargetSpec:
         env_manager=_choice(config, "env_manager", ENV_MANAGERS),
         wheelhouse=_flag(config, "wheelhouse"),
         resume_on_boot=_flag(config, "resume_on_boot"),
+        publish_from=_choice(config, "publish_from", PUBLISH_FROM),
+        forward_variables=_names(config, "forward_variables"),
         overcommit=_flag(config, "overcommit"),
     )
 
@@ -217,6 +229,13 @@ def _choice(config: Mapping[str, object], key: str, known: tuple[_Word, ...]) ->
     if found is None:
         raise _must_be(key, "one of " + ", ".join(known), value)
     return found
+
+
+def _names(config: Mapping[str, object], key: str) -> tuple[str, ...]:
+    value = config.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise _must_be(key, "a list of names of variables", value)
+    return tuple(value)
 
 
 def _text(config: Mapping[str, object], key: str) -> str | None:

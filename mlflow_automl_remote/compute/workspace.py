@@ -151,6 +151,11 @@ class Workspace:
         return Place("agent", self.path)
 
     @property
+    def target_publisher(self) -> Place:
+        """The files of what publishes the sweep from the target, where that is asked for."""
+        return Place("target-publisher", self.path)
+
+    @property
     def agent_log(self) -> PurePosixPath:
         """All output of the agent."""
         return self.agent.log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from dataclasses import dataclass
@@ -83,6 +84,12 @@ def remember(run_id: str, where: ParentFacts) -> None:
     }
     batch = [RunTag(name, value) for name, value in tags.items()]
     MlflowClient().log_batch(run_id, tags=batch)
+
+
+def give_up(run_id: str) -> None:
+    """End the run of a sweep that has not begun."""
+    with contextlib.suppress(MlflowException):
+        MlflowClient().set_terminated(run_id, "FAILED")
 
 
 def find_parent(run_id: str) -> ParentRun:

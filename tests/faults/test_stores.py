@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,13 +11,19 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from tcp_proxy import HTTP_503, Proxy, running_proxy
 from waiting import wait_until
 
+from mlflow_automl_remote import forwarding
+from mlflow_automl_remote.compute import AgentCommand, connect
+from mlflow_automl_remote.errors import CommandFailed
+from mlflow_automl_remote.publishing import parent_run
 from mlflow_automl_remote.publishing.mapping import settled
 
 
@@ -81,6 +88,55 @@ def test_a_store_that_fails_for_a_while_has_everything_once_in_the_end(
         link.restore()
         follower.result()
     _check(client, experiment, undisturbed)
+
+
+def test_a_target_publishes_by_itself_with_what_it_is_told(  # noqa: PLR0915 - one story
+    start, undisturbed, server: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No client has to stay; a server that is down is waited for; no credential is left."""
+    playing = start()
+    secret = "planted-8c41"
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", secret)
+    root = Path(playing.job.workspace.path)
+    spec = replace(playing.spec, publish_from="target")
+    with running_proxy(server) as link, connect(spec) as connection:
+        modules = str(Path(__file__).parents[2])
+        variables = {"PYTHONPATH": modules, "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
+        connection._command = AgentCommand(python=sys.executable, variables=variables)
+        mlflow.set_tracking_uri(f"http://127.0.0.1:{link.port}")
+        client = MlflowClient(f"http://127.0.0.1:{server}")
+        experiment = client.create_experiment(f"from the target {os.getpid()}")
+        run_id = playing.run_id = client.create_run(experiment).info.run_id
+        facts, job = playing.run.facts, connection.job("sweep-0")
+        link.answer = HTTP_503
+        with pytest.raises(CommandFailed, match=r"cannot publish.*cannot be read from http"):
+            forwarding.let_publish(connection, job, run_id, facts)
+        assert link.n_refused
+        link.answer = None
+        parent_run.remember(run_id, facts)
+        forwarding.let_publish(connection, job, run_id, facts)
+        mlflow.set_tracking_uri(None)
+        _looks_for(secret, root)
+        playing.play(4)
+        wait_until(lambda: len(client.search_runs([experiment])) > 1)
+        link.answer = HTTP_503
+        link.reset()
+        playing.play()
+        wait_until(lambda: "published later" in (root / "target-publisher.log").read_text())
+        link.answer = None
+        wait_until(lambda: (root / "published").exists())
+    _check(client, experiment, undisturbed)
+
+
+def _looks_for(secret: str, workspace: Path) -> None:
+    """Find a secret neither in files nor where others see it of the processes that publish."""
+    pid = json.loads((workspace / "target-publisher.json").read_text())["pid"]
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    wait_until(children.read_text)  # it has begun to follow
+    pids = [str(pid), *children.read_text().split()]
+    seen = [Path(f"/proc/{one}/{name}") for one in pids for name in ("cmdline", "environ")]
+    for path in (*seen, *workspace.rglob("*")):
+        assert not path.is_file() or secret.encode() not in path.read_bytes()
 
 
 def _check(client: MlflowClient, experiment: str, undisturbed) -> None:
