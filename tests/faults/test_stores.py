@@ -109,7 +109,7 @@ def test_a_target_publishes_by_itself_with_what_it_is_told(  # noqa: PLR0915 - o
         run_id = playing.run_id = client.create_run(experiment).info.run_id
         facts, job = playing.run.facts, connection.job("sweep-0")
         link.answer = HTTP_503
-        with pytest.raises(CommandFailed, match=r"cannot publish.*cannot be read from http"):
+        with pytest.raises(CommandFailed, match=r"(?s)cannot publish.*cannot be read from http"):
             forwarding.let_publish(connection, job, run_id, facts)
         assert link.n_refused
         link.answer = None
