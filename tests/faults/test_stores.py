@@ -45,7 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> It
             command, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True
         )
     try:
-        wait_until(lambda: _answers(port), 90)
+        wait_until(lambda: _answers(port), 150)
         yield port
     finally:
         os.killpg(process.pid, signal.SIGTERM)
@@ -101,7 +101,7 @@ def test_a_target_publishes_by_itself_with_what_it_is_told(  # noqa: PLR0915 - o
     spec = replace(playing.spec, publish_from="target")
     with running_proxy(server) as link, connect(spec) as connection:
         modules = str(Path(__file__).parents[2])
-        variables = {"PYTHONPATH": modules, "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
+        variables = {"PYTHONPATH": modules}
         connection._command = AgentCommand(python=sys.executable, variables=variables)
         mlflow.set_tracking_uri(f"http://127.0.0.1:{link.port}")
         client = MlflowClient(f"http://127.0.0.1:{server}")
