@@ -138,3 +138,17 @@ def _option(word: str) -> tuple[str, str | None]:
         )
     name, equals, value = word[2:].partition("=")
     return name.replace("-", "_"), value if equals else None
+
+
+def take_follow(config: dict[str, object]) -> bool | None:
+    """Take what a backend config says about staying; None where it says nothing.
+
+    Raises:
+        ConfigurationError: It is neither true nor false.
+    """
+    value = config.pop("follow", None)
+    if value is None or isinstance(value, bool):
+        return value
+    raise ConfigurationError(
+        f"The 'follow' of the backend config must be true or false. Got {value!r} instead."
+    )

@@ -16,7 +16,7 @@ from mlflow.projects import utils
 from mlflow.projects.backend.abstract_backend import AbstractBackend
 from mlflow.projects.submitted_run import SubmittedRun
 
-from mlflow_automl_remote.arguments import SweepArguments, parse_command
+from mlflow_automl_remote.arguments import SweepArguments, parse_command, take_follow
 from mlflow_automl_remote.errors import AutoMLRemoteError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ class AutoMLRemoteBackend(AbstractBackend):
             config = {
                 key: value for key, value in backend_config.items() if key not in MLFLOW_KEYS
             }
-            follow = _follow(config.pop("follow", None))
+            follow = take_follow(config)
+            if follow is None:  # under `mlflow run` nobody else waits
+                follow = click.get_current_context(silent=True) is not None
             target = compute.parse_target(config)
             project = _Project.fetch(project_uri, version, entry_point, params)
             settings = project.arguments.config()
@@ -187,17 +189,6 @@ def _clone_if_local(uri: str) -> str:
     clone = tempfile.mkdtemp(prefix="automl-remote-project-")
     git.Repo.clone_from(str(local), clone)
     return f"{clone}{hash_mark}{subfolder}"
-
-
-def _follow(value: object) -> bool:
-    """Say whether to stay; by default under `mlflow run`, where nobody else waits."""
-    if value is None:
-        return click.get_current_context(silent=True) is not None
-    if isinstance(value, bool):
-        return value
-    raise ConfigurationError(
-        f"The 'follow' of the backend config must be true or false. Got {value!r} instead."
-    )
 
 
 def _refuse_deleted(run_id: str) -> None:

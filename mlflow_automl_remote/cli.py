@@ -64,7 +64,9 @@ def sweep(context: click.Context, /, no_follow: bool, **options: str | None) -> 
     with clean_errors():
         asked = arguments.parse_arguments([*_given(options), *context.args])
         settings = asked.config()
-        target = compute.parse_target(arguments.read_backend_config(asked.backend_config))
+        config = arguments.read_backend_config(asked.backend_config)
+        no_follow |= arguments.take_follow(config) is False
+        target = compute.parse_target(config)
         with terminal.view() as view:
             submitted = sweep_run.submit(
                 settings,
@@ -103,7 +105,9 @@ def check(context: click.Context, /, **options: str | None) -> None:
         asked = arguments.parse_arguments([*_given(options), *context.args])
         settings = asked.config()
         project = asked.project_dir
-        target = compute.parse_target(arguments.read_backend_config(asked.backend_config))
+        config = arguments.read_backend_config(asked.backend_config)
+        arguments.take_follow(config)  # means nothing here
+        target = compute.parse_target(config)
         if target.is_local:
             with contextlib.chdir(project):  # as on a target
                 summary = data_script.summarize(data_script.load_data(settings, project))

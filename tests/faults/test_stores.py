@@ -101,7 +101,7 @@ def test_a_target_publishes_by_itself_with_what_it_is_told(  # noqa: PLR0915 - o
     spec = replace(playing.spec, publish_from="target")
     with running_proxy(server) as link, connect(spec) as connection:
         modules = str(Path(__file__).parents[2])
-        variables = {"PYTHONPATH": modules}
+        variables = {"PYTHONPATH": modules, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
         connection._command = AgentCommand(python=sys.executable, variables=variables)
         mlflow.set_tracking_uri(f"http://127.0.0.1:{link.port}")
         client = MlflowClient(f"http://127.0.0.1:{server}")
@@ -117,7 +117,7 @@ def test_a_target_publishes_by_itself_with_what_it_is_told(  # noqa: PLR0915 - o
         forwarding.let_publish(connection, job, run_id, facts)
         mlflow.set_tracking_uri(None)
         _looks_for(secret, root)
-        playing.play(4)
+        playing.play(playing.n_lines // 2)
         wait_until(lambda: len(client.search_runs([experiment])) > 1)
         link.answer = HTTP_503
         link.reset()
