@@ -88,7 +88,8 @@ class IterationResult:
         fit_s: Seconds of all fits: the folds and the one on all rows.
         predict_s: Seconds of the predictions of all folds.
         test_metrics: Of the model on the rows of `test_size`, by name; empty without them.
-        featurization: How the columns were preprocessed, `dense` or `native`; empty if not at all.
+        featurization: How the columns were preprocessed, a mode of `TablePreprocessor`; empty
+            if not at all.
         features: What that made of each column.
     """
 

@@ -37,7 +37,8 @@ class Outcome:
         predict_s: Seconds of the predictions of all folds.
         standard_error: Of the primary metric's mean over the folds; NaN for a single fold.
         test_metrics: On the rows of `test_size`, by name; empty without them.
-        featurization: How the columns were preprocessed, `dense` or `native`; empty if not at all.
+        featurization: How the columns were preprocessed, a mode of `TablePreprocessor`; empty
+            if not at all.
         features: What that made of each column.
         started_at_ms: Milliseconds since 1970.
         ended_at_ms: Milliseconds since 1970.

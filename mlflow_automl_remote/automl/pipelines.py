@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -24,10 +24,13 @@ from mlflow_automl_remote.automl.components.base import (
     Scalar,
 )
 from mlflow_automl_remote.automl.dataset import Dataset
+from mlflow_automl_remote.automl.featurization.coded import CodesAsIntegers
 from mlflow_automl_remote.automl.splits import Splits
 from mlflow_automl_remote.config import Task
 
 _STEPS: Final = ("scaler", "model")
+_LONGEST: Final = 20
+"""Parameters with more values, of columns that is, are none that a person compares."""
 _ORDER_IS_KEPT: Final = ("MaxAbsScaler", "StandardScaler")
 
 
@@ -102,17 +105,18 @@ def build(
         features_seed: Of that step: the same for all pipelines that share what it makes.
     """
     scaler, model = components_of(spec, task)
-    native = model.mode == "native" and spec.scaler in _ORDER_IS_KEPT
     steps: list[tuple[str, object]] = []
     if dataset is not None:
-        mode: Literal["dense", "native"] = "native" if native else "dense"
+        mode = model.mode if spec.scaler in _ORDER_IS_KEPT else "dense"
         first = featurization.build_preprocessor(dataset, mode=mode, task=task, seed=features_seed)
         if first is not None:
             steps.append(("preprocess", first))
             # What the first step makes is nobody else's: the scaler need not copy it.
             context = replace(context, in_place=True, n_codes=first.n_codes)
     sees_order = model.scalers == TREE_SCALERS and spec.scaler in _ORDER_IS_KEPT
-    if sees_order and (steps or context.has_gaps):
+    if context.n_codes and model.mode == "coded":
+        steps.append(("scaler", CodesAsIntegers(context.n_codes)))
+    elif sees_order and (steps or context.has_gaps):
         steps.append(("scaler", "passthrough"))
     else:
         steps.append(("scaler", scaler.build(spec.of_step("scaler"), context)))
@@ -193,14 +197,16 @@ def _left_in_fold(n_rows: int, n_folds: int) -> int:
 def hyperparameters(pipeline: Estimator) -> dict[str, Scalar]:
     """Give all parameters of scaler and model, defaults included, as JSON scalars.
 
-    Values that are none (estimators, for example) are left out; tuples become text; a number that
-    is not finite becomes text too.
+    Values that are none (estimators, for example) and long tuples are left out; others become
+    text; a number that is not finite becomes text too.
     """
     flat: dict[str, Scalar] = {}
     for name, value in sorted(pipeline.get_params(deep=True).items()):
         if name.split("__")[0] not in _STEPS or "__" not in name:
             continue
         if hasattr(value, "get_params") or isinstance(value, list | dict):
+            continue
+        if isinstance(value, tuple) and len(value) > _LONGEST:
             continue
         flat[name] = _as_scalar(value)
     return flat

@@ -125,6 +125,8 @@ def _origins(step: Any, rows: Any) -> tuple[Ints, Sequence[str]] | None:
         return np.arange(rows.shape[1]), ()
     if not (hasattr(step, "blocks_") and hasattr(step, "columns")):
         return None
+    if any(getattr(block, "partners", ()) for block in step.blocks_):
+        return None
     known = list(rows.columns) if is_frame(rows) else [name for name, _ in step.columns]
     by_name = all(name in known for block in step.blocks_ for name in block.sources)
     names = known if by_name else [name for name, _ in step.columns]

@@ -196,8 +196,8 @@ class FeaturesEngineered:
     """What preprocessing makes of the columns; once for each of its modes, not per iteration.
 
     Attributes:
-        mode: `dense` (numbers only) or `native` (categories and gaps kept); see
-            `IterationFinished.featurization`.
+        mode: `dense` (numbers only), `native` (categories and gaps kept) or `coded` (so too,
+            however many categories); see `IterationFinished.featurization`.
         features: The first `MAX_COLUMNS` columns.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
+from catboost import CatBoostClassifier
 from lightgbm import LGBMClassifier
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -20,13 +22,15 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mlflow_automl_remote.automl import data, featurization
+from mlflow_automl_remote.automl import data, featurization, pipelines
 from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.featurization import preprocessor
+from mlflow_automl_remote.automl.featurization.coded import CodesAsIntegers
 from mlflow_automl_remote.automl.featurization.preprocessor import TablePreprocessor
+from mlflow_automl_remote.automl.pipelines import PipelineSpec
 
-Mode = Literal["dense", "native"]
-MODES: tuple[Mode, ...] = ("dense", "native")
+Mode = Literal["dense", "native", "coded"]
+MODES: tuple[Mode, ...] = ("dense", "native", "coded")
 N = 120
 
 
@@ -143,13 +147,13 @@ def test_numbers_need_nothing_unless_they_have_gaps() -> None:
         for each in (whole, gaps)
         for mode in MODES
     ]
-    assert [each is None for each in built] == [True, True, False, True]
-    assert built[2] is not None
-    out = built[2].fit_transform(gaps.X, gaps.y)
+    assert [each is None for each in built] == [True, True, True, False, True, True]
+    assert built[3] is not None
+    out = built[3].fit_transform(gaps.X, gaps.y)
     assert np.isfinite(out).all()
-    assert built[2].get_feature_names_out().tolist() == ["x0", "x1", "x1_missing"]
+    assert built[3].get_feature_names_out().tolist() == ["x0", "x1", "x1_missing"]
     with pytest.raises(ValueError, match="X must have 2 columns"):
-        built[2].transform(X[:, :1])
+        built[3].transform(X[:, :1])
 
 
 def test_a_missing_column_is_named() -> None:
@@ -173,7 +177,8 @@ def test_every_number_is_traced_to_its_column(mode: Mode) -> None:
     assert [row.Dropped for row in rows] == [False] * 7 + [True]
     kinds = ["Numeric", "Boolean", "Categorical", "Categorical", "Categorical", "DateTime"]
     assert [row.TypeDetected for row in rows][:6] == kinds
-    assert "mean target, cross-fitted" in rows[4].Transformations
+    what = "category codes" if mode == "coded" else "mean target, cross-fitted"
+    assert what in rows[4].Transformations
 
 
 def test_names_that_are_taken_are_changed() -> None:
@@ -199,6 +204,51 @@ def test_rows_that_are_written_piece_by_piece_are_the_same(
     assert len(pickle.dumps(again)) == len(pickle.dumps(built))
 
 
+def _predict_elsewhere(fitted: object, rows: pd.DataFrame, folder: Path) -> list[object]:
+    """Load a model in a Python that cannot import this package, and predict rows."""
+    with featurization.by_value():
+        (folder / "model.pkl").write_bytes(cloudpickle.dumps(fitted))
+    rows.to_pickle(folder / "rows.pkl")
+    script = (
+        "import sys\nsys.modules['mlflow_automl_remote'] = None\nimport json, pickle, pandas\n"
+        f"model = pickle.load(open({str(folder / 'model.pkl')!r}, 'rb'))\n"
+        f"rows = pandas.read_pickle({str(folder / 'rows.pkl')!r})\n"
+        "print(json.dumps(model.predict(rows).tolist()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found: list[object] = json.loads(done.stdout)
+    return found
+
+
+def _catboost(n_codes: int) -> CatBoostClassifier:
+    return CatBoostClassifier(
+        iterations=20, max_ctr_complexity=2, cat_features=tuple(range(n_codes)), verbose=False,
+        thread_count=1, allow_writing_files=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["CatBoost", "LightGBM", "LogisticRegression"])
+def test_a_model_learns_from_pairs_of_categories(model: str, tmp_path: Path) -> None:
+    """No column says anything alone; the model loads and predicts without this package."""
+    rng = np.random.default_rng(0)
+    shop, town = rng.integers(0, 30, (2, 4000))
+    table = pd.DataFrame({"shop": shop, "town": town})
+    odd = rng.integers(0, 2, (30, 30))[shop, town]
+    noise = rng.random(4000) < 0.1
+    table = table.map("c{}".format)
+    dataset = _dataset(table, np.where(noise, 1 - odd, odd))
+    params = {"model__iterations": 30} if model == "CatBoost" else {}
+    spec = PipelineSpec(scaler="MaxAbsScaler", model=model, params=params)
+    context = pipelines.context_for(dataset, seed=0, n_jobs=1)
+    pipeline = pipelines.build(spec, dataset.task, context, dataset=dataset)
+    fitted = pipeline.fit(table[:3000], dataset.y[:3000])
+    predicted = fitted.predict_proba(table[3000:])
+    assert roc_auc_score(odd[3000:], predicted[:, 1]) > 0.85
+    loaded = _predict_elsewhere(fitted, table[3000:3003], tmp_path)
+    assert loaded == fitted.predict(table[3000:3003]).tolist()
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("n_classes", [2, 3, 20])
 def test_random_labels_score_at_chance(mode: Mode, n_classes: int) -> None:
@@ -210,22 +260,20 @@ def test_random_labels_score_at_chance(mode: Mode, n_classes: int) -> None:
     table["shop"] = [f"s{number}" for number in rng.integers(0, 90, n_rows)]
     dataset = _dataset(table, rng.permutation(np.arange(n_rows) % n_classes))
     built = featurization.build_preprocessor(dataset, mode=mode, task=dataset.task, seed=0)
-    model = (
-        LGBMClassifier(n_estimators=20, verbosity=-1, n_jobs=1)
-        if mode == "native"
-        else LogisticRegression(max_iter=300, tol=1e-3)
-    )
-    steps = [("preprocess", built), ("scale", "passthrough"), ("model", model)]
-    pipeline = Pipeline(steps)
-    if mode == "dense":
-        pipeline.set_params(scale=StandardScaler())
+    assert built is not None
+    scale, model = {
+        "dense": (StandardScaler(), LogisticRegression(max_iter=300, tol=1e-3)),
+        "native": ("passthrough", LGBMClassifier(n_estimators=20, verbosity=-1, n_jobs=1)),
+        "coded": (CodesAsIntegers(built.n_codes), _catboost(built.n_codes)),
+    }[mode]
+    pipeline = Pipeline([("preprocess", built), ("scale", scale), ("model", model)])
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
     scored = cross_val_predict(pipeline, dataset.X, dataset.y, cv=folds, method="predict_proba")
     scores = scored[:, 1] if n_classes == 2 else scored
     auc = roc_auc_score(dataset.y, scores, multi_class="ovr")
     assert abs(auc - 0.5) < 0.05
     # While it is fitted, the model sees nothing of the labels either.
-    if n_classes <= 3:
+    if n_classes <= 3 and mode != "coded":
         first = clone(built).fit_transform(dataset.X, dataset.y)
         names = clone(built).fit(dataset.X, dataset.y).get_feature_names_out().tolist()
         at = next(at for at, name in enumerate(names) if name.startswith("id_mean"))
@@ -265,13 +313,5 @@ def test_a_model_with_the_step_loads_without_this_package(tmp_path: Path) -> Non
     built = featurization.build_preprocessor(dataset, mode="dense", task=dataset.task, seed=0)
     pipeline = Pipeline([("preprocess", built), ("model", LogisticRegression(max_iter=2000))])
     pipeline.set_params(model__tol=1.0).fit(dataset.X, dataset.y)
-    with featurization.by_value():
-        (tmp_path / "model.pkl").write_bytes(cloudpickle.dumps(pipeline))
-    dataset.example(3).to_pickle(tmp_path / "rows.pkl")
-    script = (
-        "import sys\nsys.modules['mlflow_automl_remote'] = None\nimport pickle, pandas\n"
-        f"model = pickle.load(open({str(tmp_path / 'model.pkl')!r}, 'rb'))\n"
-        f"print(model.predict(pandas.read_pickle({str(tmp_path / 'rows.pkl')!r})).tolist())\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout.strip() == str(pipeline.predict(dataset.X[:3]).tolist()), done.stderr
+    elsewhere = _predict_elsewhere(pipeline, dataset.example(3), tmp_path)
+    assert elsewhere == pipeline.predict(dataset.X[:3]).tolist()

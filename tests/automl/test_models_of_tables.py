@@ -71,7 +71,7 @@ def test_a_model_of_a_table_predicts_what_it_has_never_seen(task: Task, name: st
         np.testing.assert_array_equal(predicted, evaluation.predict(again, rows, dataset))
 
 
-@pytest.mark.parametrize("mode", ["dense", "native"])
+@pytest.mark.parametrize("mode", ["dense", "native", "coded"])
 def test_a_fold_of_a_table_is_what_its_copied_rows_would_be(mode: featurization.Mode) -> None:
     """Columns are taken when they are needed; what comes out is the same."""
     dataset = _dataset("classification")

@@ -204,7 +204,8 @@ class Component:
         build: Makes an unfitted estimator of them.
         defaults: One good point of the search space, with all its names.
         scalers: Names of the scalers that it may follow; models only.
-        mode: What it wants of the features: all of them numbers, or categories as they are.
+        mode: What it wants of the features: all of them numbers, categories as they are, or
+            categories as they are, however many.
         takes_sparse: Whether it, or at least one of its scalers with it, takes a sparse matrix.
         takes_missing: Whether it takes NaN.
         takes_weights: Whether `fit` takes `sample_weight`.
@@ -220,7 +221,7 @@ class Component:
     build: Build
     defaults: Params = field(default_factory=dict)
     scalers: tuple[str, ...] = ALL_SCALERS
-    mode: Literal["dense", "native"] = "dense"
+    mode: Literal["dense", "native", "coded"] = "dense"
     takes_sparse: bool = False
     takes_missing: bool = False
     takes_weights: bool = True

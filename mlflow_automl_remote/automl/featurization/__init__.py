@@ -12,7 +12,14 @@ import cloudpickle
 import numpy as np
 
 from mlflow_automl_remote.automl.dataset import ColumnSchema, Dataset
-from mlflow_automl_remote.automl.featurization import blocks, categories, preprocessor, values
+from mlflow_automl_remote.automl.featurization import (
+    blocks,
+    categories,
+    coded,
+    pairs,
+    preprocessor,
+    values,
+)
 from mlflow_automl_remote.automl.featurization.preprocessor import (
     MAX_ONE_HOT,
     Kind,
@@ -59,7 +66,7 @@ def build_preprocessor(
     Args:
         dataset: The data.
         mode: `dense` for models that want no gaps; `native` for models that have categories and
-            missing values of their own.
+            missing values of their own; `coded` for those that take any number of categories.
         task: The kind of problem.
         seed: Of everything random in it.
 
@@ -68,8 +75,10 @@ def build_preprocessor(
         sparse matrix.
     """
     X = dataset.X
-    if dataset.is_sparse or (isinstance(X, np.ndarray) and (mode == "native" or not _gaps(X))):
+    if dataset.is_sparse or (isinstance(X, np.ndarray) and (mode != "dense" or not _gaps(X))):
         return None
+    if mode == "coded" and all(column.kind != "category" for column in dataset.x_columns):
+        mode = "native"  # the same, and made for other models anyway
     large = dataset.n_rows * dataset.n_features > LARGE_CELLS
     means = task == "regression" or len(dataset.classes) <= MAX_CLASSES_FOR_MEANS
     return TablePreprocessor(
@@ -77,6 +86,7 @@ def build_preprocessor(
         mode=mode,
         task=task,
         dtype="float32" if large else "float64",
+        pairs=not large,
         n_text_components=N_TEXT_OF_LARGE if large else N_TEXT,
         random_state=seed,
     )
@@ -94,8 +104,11 @@ def summary(
     kinds = dict(fitted.columns)
     dropped = {each.name: each for each in columns if each.name not in kinds}
     names = [each.name for each in columns] or list(kinds)
-    n_made = Counter(source for block in fitted.blocks_ for source in block.sources)
-    steps = {source: block.steps for block in fitted.blocks_ for source in block.sources}
+    n_made = Counter(name for block in fitted.blocks_ for name in block.sources + block.partners)
+    steps: dict[str, tuple[str, ...]] = {}
+    for block in fitted.blocks_:
+        for name in {*block.sources, *block.partners}:
+            steps[name] = steps.get(name, ()) + block.steps
     return [
         FeatureSummary(
             RawFeatureName=name,
@@ -109,7 +122,10 @@ def summary(
 
 
 def raw_column_of(fitted: TablePreprocessor) -> list[int]:
-    """Give, for each number that comes out, the position of the column of X that it comes from."""
+    """Give, for each number that comes out, the position of the column of X that it comes from.
+
+    The first one where there are two.
+    """
     position = {name: at for at, (name, _) in enumerate(fitted.columns)}
     return [position[source] for block in fitted.blocks_ for source in block.sources]
 
@@ -120,7 +136,7 @@ def by_value() -> Iterator[None]:
 
     For as long as the context lasts.
     """
-    modules = (preprocessor, blocks, categories, values)
+    modules = (preprocessor, blocks, categories, coded, pairs, values)
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:

@@ -40,13 +40,15 @@ class Block(Protocol):
 
     Attributes:
         names: Of the numbers that come out, after fitting.
-        sources: The column that each of them comes from.
+        sources: The column that each of them comes from, or the first of two.
+        partners: The second columns, one entry for each number that comes from two.
         steps: What is done, in a few words per step.
         is_category: Whether the numbers are codes of categories.
     """
 
     names: list[str]
     sources: list[str]
+    partners: list[str]
     steps: tuple[str, ...]
     is_category: bool
 
@@ -72,6 +74,8 @@ class Block(Protocol):
 
 class Plain(ABC):
     """A block to which rows fitted on are like any other."""
+
+    partners: list[str] = []  # noqa: RUF012 - replaced, never changed
 
     @abstractmethod
     def write(self, columns: Columns, out: Out) -> None:

@@ -151,16 +151,25 @@ class TargetMeans(_Categories):
         self.means: list[FloatArray] = []
         self.counts: list[FloatArray] = []
         self._of_others: list[FloatArray] = []
-        for name in self.wanted:
-            codes = self.levels[name].fit(columns[name])
-            size = self.levels[name].n_codes
+        for codes, size in self.fit_codes(columns):
             self.means.append(_means(*_sums(codes, targets, size), prior))
             self._of_others.append(_means_of_others(codes, targets, size, parts))
             self.counts.append(np.log1p(np.bincount(codes, minlength=size)))
-        self.names = [f"{name}_mean{each}" for name in self.wanted for each in shown]
-        self.names += [f"{name}_count" for name in self.wanted]
-        self.sources = [name for name in self.wanted for _ in shown] + list(self.wanted)
+        keys = self.keys()
+        self.names = [f"{'_'.join(key)}_mean{each}" for key in keys for each in shown]
+        self.names += [f"{'_'.join(key)}_count" for key in keys]
+        self.sources = [key[0] for key in keys for _ in shown] + [key[0] for key in keys]
+        self.partners = [name for key in keys for name in key[1:] for _ in (*shown, "count")]
         self._part_of: NDArray[np.int8] = parts.astype(np.int8)
+
+    def fit_codes(self, columns: Columns) -> Iterator[tuple[NDArray[np.intp], int]]:
+        """Learn the categories; give the codes of one column after the other, and their number."""
+        for name, level in self.levels.items():
+            yield level.fit(columns[name]), level.n_codes
+
+    def keys(self) -> list[tuple[str, ...]]:
+        """Give the columns that are encoded together, one entry per code."""
+        return [(name,) for name in self.wanted]
 
     def write(self, columns: Columns, out: Out) -> None:
         """Write means and counts; the mean of all for a category that was never seen."""
@@ -171,7 +180,7 @@ class TargetMeans(_Categories):
         """Write means that leave each row's own part out."""
         parts = self._part_of[begin : begin + len(out)].astype(np.intp)
         for number, codes in enumerate(self.codes(columns)):
-            places = parts * self.levels[self.wanted[number]].n_codes + codes
+            places = parts * len(self.means[number]) + codes
             self._write(number, self._of_others[number][places], codes, out)
 
     def forget_rows(self) -> None:
@@ -183,7 +192,7 @@ class TargetMeans(_Categories):
         """Write what comes out of one column: its means, and its count after all means."""
         width = means.shape[1]
         out[:, number * width : (number + 1) * width] = means
-        out[:, len(self.wanted) * width + number] = self.counts[number][codes]
+        out[:, len(self.means) * width + number] = self.counts[number][codes]
 
     def _targets(self, y: Target) -> tuple[FloatArray, list[str]]:
         """Give what is averaged, of shape (n_rows, n_means), and how each mean is named."""

@@ -22,8 +22,9 @@ from mlflow_automl_remote.automl.featurization.blocks import (
     Text,
 )
 from mlflow_automl_remote.automl.featurization.categories import Codes, OneHot, TargetMeans
+from mlflow_automl_remote.automl.featurization.pairs import PairMeans
 
-Mode = Literal["dense", "native"]
+Mode = Literal["dense", "native", "coded"]
 Kind = Literal["number", "boolean", "category", "many", "date", "text", "dropped"]
 
 MAX_ONE_HOT: Final = 25  # categories with a column of their own; the rest shares one
@@ -42,9 +43,11 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         columns: Name and kind of each column of X, in order. `many` is a category column that
             becomes mean targets; `dropped` ones are passed over.
         mode: `dense` gives no gaps; `native` keeps NaN and begins with codes of categories: whole
-            numbers, never missing, where 0 stands for a missing value.
+            numbers, never missing, where 0 stands for a missing value. `coded` does so too, and
+            makes codes of all categories, `many` included, each with a code of its own.
         task: The kind of problem.
         dtype: Of the numbers that come out.
+        pairs: Whether pairs of `many` columns become mean targets too.
         n_text_components: Numbers that a column of free text becomes.
         random_state: Of cross-fitting and of the SVD.
 
@@ -52,13 +55,14 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         blocks_: What was made of the columns, after fitting.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - parameters of an estimator
         self,
         columns: tuple[tuple[str, Kind], ...] = (),
         *,
         mode: Mode = "dense",
         task: Literal["classification", "regression"] = "classification",
         dtype: Literal["float64", "float32"] = "float64",
+        pairs: bool = False,
         n_text_components: int = 30,
         random_state: int = 0,
     ) -> None:
@@ -66,13 +70,18 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.mode = mode
         self.task = task
         self.dtype = dtype
+        self.pairs = pairs
         self.n_text_components = n_text_components
         self.random_state = random_state
 
     @property
     def n_codes(self) -> int:
         """How many of the columns that come out are codes of categories; they are the first."""
-        return len(self._of("category")) if self.mode == "native" else 0
+        return {
+            "dense": 0,
+            "native": len(self._of("category")),
+            "coded": len(self._of("category", "many")),
+        }[self.mode]
 
     def fit(self, X: Any, y: Target) -> Self:
         """Learn from rows and targets."""
@@ -146,11 +155,13 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _blocks(self, n_classes: int) -> list[Block]:
         few, many = self._of("category"), self._of("many")
+        if self.mode == "coded":
+            few, many = self._of("category", "many"), []
         fill = self.mode == "dense"
         seed = self.random_state
         blocks: list[Block] = []
         if few and not fill:
-            blocks.append(Codes(few, max_levels=MAX_CODES))
+            blocks.append(Codes(few, max_levels=MAX_CODES if self.mode == "native" else None))
         if numbers := self._of("number", "boolean"):
             blocks.append(Numbers(numbers, fill=fill))
         if dates := self._of("date"):
@@ -159,6 +170,8 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             blocks.append(OneHot(few, max_levels=MAX_ONE_HOT))
         if many:
             blocks.append(TargetMeans(many, n_classes=n_classes, seed=seed))
+        if self.pairs and len(many) > 1:
+            blocks.append(PairMeans(many, n_classes=n_classes, seed=seed))
         n_components = self.n_text_components
         return blocks + [
             Text(name, n_components=n_components, seed=seed) for name in self._of("text")
