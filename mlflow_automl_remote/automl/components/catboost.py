@@ -27,13 +27,15 @@ _PILOT_ROUNDS: Final = 8
 _FEWEST_ROUNDS: Final = 20
 _MOST_ROUNDS: Final = 2000
 _ROUNDS_UNWATCHED: Final = 400
+_MORE_ROUNDS: Final = 1.6
+"""Than the first ones say: they are slower, above all where they make statistics of categories."""
 _ROUNDS_BY_RATE: Final = 45.0
 _SLOWEST: Final = 0.03
 _FASTEST: Final = 0.3
-_OF_CATEGORIES: Final[Params] = {
-    "one_hot_max_size": 25,  # statistics of few categories take ten times as long, and overfit
-    "max_ctr_complexity": 2,  # pairs of columns; the library takes none where rounds are few
-}
+_MAX_ONE_HOT: Final = 25
+"""Of fewer categories statistics of classes take ten times as long, and overfit."""
+_MAX_ONE_HOT_OF_NUMBERS: Final = 2
+"""Mean numbers show an order of categories that is worth the time."""
 
 
 def _suggest(trial: Trial) -> Params:
@@ -47,15 +49,24 @@ def _suggest(trial: Trial) -> Params:
 
 
 def _settings(params: Params, context: BuildContext) -> dict[str, Any]:
-    codes = tuple(range(context.n_codes))  # of a list no clone can be made
     return {
-        **({**_OF_CATEGORIES, "cat_features": codes} if codes else {}),
+        **(_of_categories(context) if context.n_codes else {}),
         **params,
         "random_seed": context.seed,
         "thread_count": context.n_jobs,
         "task_type": "GPU" if context.device == "cuda" else "CPU",
         "verbose": False,
         "allow_writing_files": False,
+    }
+
+
+def _of_categories(context: BuildContext) -> dict[str, Any]:
+    return {
+        "cat_features": tuple(range(context.n_codes)),  # of a list no clone can be made
+        "one_hot_max_size": _MAX_ONE_HOT if context.n_classes else _MAX_ONE_HOT_OF_NUMBERS,
+        # Pairs of columns: the library takes none where rounds are few. Of many classes each is
+        # as much work as a column.
+        "max_ctr_complexity": 2 if context.n_classes == 2 else 1,
     }
 
 
@@ -91,6 +102,8 @@ def _fit_until(model: Any, fit: Part, stop: Part | None, pace: Pace) -> Pace:
         rounds = max(_FEWEST_ROUNDS, min(possible, _MOST_ROUNDS if stop else _ROUNDS_UNWATCHED))
     own = model.get_params().get("learning_rate")
     rate = pace.learning_rate or own or min(_FASTEST, max(_SLOWEST, _ROUNDS_BY_RATE / rounds))
+    if stop is not None:
+        rounds = min(round(_MORE_ROUNDS * rounds), _MOST_ROUNDS)  # the clock ends them too
     model.set_params(iterations=rounds, learning_rate=rate)
     watched: dict[str, Any] = {}
     if stop is not None:

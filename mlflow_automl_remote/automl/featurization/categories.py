@@ -35,6 +35,7 @@ class Levels:
         counts = np.bincount(codes + 1, minlength=len(texts) + 1)
         self.has_missing = bool(counts[0])
         seen = np.flatnonzero(counts[1:])
+        seen = seen[np.argsort(texts[seen].to_numpy(), kind="stable")]  # however they came in
         order = seen[np.argsort(-counts[1:][seen], kind="stable")]
         kept = order if self.max_levels is None else order[: self.max_levels]
         self.texts = texts[kept]

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from mlflow_automl_remote.automl.components.base import Device
-from mlflow_automl_remote.automl.dataset import Dataset, FloatArray
+from mlflow_automl_remote.automl.dataset import Dataset, FloatArray, Indices
 from mlflow_automl_remote.automl.ensemble.scoring import Scorer
 from mlflow_automl_remote.automl.ensemble.selection import select
 from mlflow_automl_remote.automl.evaluation import to_score
@@ -44,7 +44,8 @@ CLOSING_OF_MODELS: Final = 2.0
 MOST_TO_CHOOSE_BY: Final = 1_500
 ROUNDS_TO_CHOOSE: Final = 12
 ENOUGH_TO_RACE: Final = 1_000
-"""Pipelines race on so many folds that these rows score them: fewer say nothing."""
+"""Pipelines race on so many folds that these rows score them: fewer say nothing. Of two classes
+only as many rows count of the one as there are of the other."""
 ENOUGH_ROWS: Final = 5_000
 """An ensemble that was chosen by so many rows gains little by more of them."""
 
@@ -94,11 +95,13 @@ class Driver:
         self._n_folds = splits.n_folds
         self._n_scored = [len(rows) for _, rows in splits.folds]
         self._slice_s = max(SHORTEST_SLICE_S, SLICE * total_s * settings.n_places)
-        self._n_first = min(self._n_folds, 1 + _first(self._n_scored, ENOUGH_TO_RACE))
+        self._n_telling = [_n_telling(dataset, splits, rows) for _, rows in splits.folds]
+        self._n_first = min(self._n_folds, 1 + _first(self._n_telling, ENOUGH_TO_RACE))
         first = np.concatenate([rows for _, rows in splits.folds[: self._n_first]])
         _, y, weight = to_score(dataset, splits, first)
         self._rng = rng = np.random.default_rng(settings.config.seed)
-        n_rows = min(len(y), MOST_TO_CHOOSE_BY)
+        n_telling = max(sum(self._n_telling[: self._n_first]), 1)
+        n_rows = min(len(y), MOST_TO_CHOOSE_BY * min(3, max(1, len(y) // n_telling)))
         self._chosen_rows = np.sort(rng.choice(len(y), n_rows, replace=False))
         self._y = y[self._chosen_rows]
         self._weight = None if weight is None else weight[self._chosen_rows]
@@ -219,7 +222,7 @@ class Driver:
     def n_folds_for_ensembles(self) -> int:
         """Give how many folds an ensemble looks at: enough rows, and of two members or more."""
         done = [one.n_done for one in self.race.runners()]
-        wanted = min(self._n_folds, 1 + _first(self._n_scored, ENOUGH_ROWS))
+        wanted = min(self._n_folds, 1 + _first(self._n_telling, ENOUGH_ROWS))
         while wanted > 1 and sum(n >= wanted for n in done) < 2:
             wanted -= 1
         return wanted
@@ -252,6 +255,15 @@ def too_slow(row_ms: float, limit_ms: float) -> str:
         f"It predicts a row in {row_ms:.3g} ms, more than the {limit_ms:g} ms of "
         "max_predict_ms_per_row."
     )
+
+
+def _n_telling(dataset: Dataset, splits: Splits, rows: Indices) -> int:
+    """Give how many rows tell pipelines apart: of two classes, twice those of the rarer one."""
+    if dataset.task == "regression" or len(dataset.classes) != 2:
+        return len(rows)
+    _, y, _ = to_score(dataset, splits, rows)
+    n_first = int((y == dataset.classes[0]).sum())
+    return 2 * min(n_first, len(y) - n_first)
 
 
 def _first(sizes: Sequence[int], wanted: int) -> int:

@@ -163,10 +163,10 @@ _LARGE: Final[Mapping[Task, tuple[Entry, ...]]] = {
     ),
     "regression": (
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM),
-        ("MaxAbsScaler", "CatBoost", _CATBOOST_DEEP),
+        ("MaxAbsScaler", "CatBoost", _CATBOOST),
         ("MaxAbsScaler", "XGBoost", _XGBOOST_DEEP),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_WIDE),
-        ("MaxAbsScaler", "CatBoost", _CATBOOST),
+        ("MaxAbsScaler", "CatBoost", _CATBOOST_DEEP),
         ("StandardScaler", "MLP", _MLP),
         (
             "MaxAbsScaler",
