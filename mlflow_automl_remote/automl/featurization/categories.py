@@ -150,12 +150,12 @@ class TargetMeans(_Categories):
         prior = targets.mean(axis=0)
         parts = np.random.default_rng(self.seed).permutation(len(targets)) % N_CROSS_FIT
         self.means: list[FloatArray] = []
-        self.counts: list[FloatArray] = []
+        self.counts: list[NDArray[np.float32]] = []
         self._of_others: list[FloatArray] = []
         for codes, size in self.fit_codes(columns):
             self.means.append(_means(*_sums(codes, targets, size), prior))
             self._of_others.append(_means_of_others(codes, targets, size, parts))
-            self.counts.append(np.log1p(np.bincount(codes, minlength=size)))
+            self.counts.append(np.log1p(np.bincount(codes, minlength=size)).astype(np.float32))
         keys = self.keys()
         self.names = [f"{'_'.join(key)}_mean{each}" for key in keys for each in shown]
         self.names += [f"{'_'.join(key)}_count" for key in keys]

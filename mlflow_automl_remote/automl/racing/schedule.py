@@ -21,6 +21,9 @@ HEAD: Final = 6
 """So many pipelines race before the first one gets more folds."""
 SHARE_OF_NEW: Final = 0.5
 """Of the time spent, that of first folds, as long as there are other folds to be fitted."""
+LATE: Final = 0.4
+"""Of the time: when no more than this is left, no pipeline is begun while others lack folds. The
+mean of the models of all folds is worth more than one model of another kind."""
 MOST_TO_CHOOSE_FROM: Final = 30
 KEPT: Final = 5
 """So many pipelines that the vote does not use stay in the race, the best of them."""
@@ -116,6 +119,7 @@ class Race:
         self._weights: dict[int, float] = {}
         self._spent_s = {"new": 0.0, "more": 0.0}
         self._is_stale = False
+        self._total_s = 0.0
 
     def has(self, number: int) -> bool:
         """Whether an iteration is in the race."""
@@ -149,13 +153,14 @@ class Race:
             left_s: Seconds left for fits.
             new: Gives the next pipeline; None when there is none.
         """
+        self._total_s = max(self._total_s, left_s)
         self._look()
         if finish := self.finish(only_over=True):
             return finish
         if left_s < SHORTEST_FIT_S:
             return None
         more = self._more(left_s)
-        if more is None or self._wants_new():
+        if more is None or self._wants_new(left_s):
             proposal = new()
             if proposal is not None:
                 return self._enter(proposal)
@@ -222,7 +227,9 @@ class Race:
         folds = range(self._n_folds if whole else self._n_first)
         return Step(proposal=proposal, kind="folds", folds=tuple(folds))
 
-    def _wants_new(self) -> bool:
+    def _wants_new(self, left_s: float) -> bool:
+        if left_s < LATE * self._total_s:
+            return False
         n_raced = sum(runner.n_done > 0 for runner in self._runners.values())
         new_s, more_s = self._spent_s["new"], self._spent_s["more"]
         return n_raced < HEAD or new_s < SHARE_OF_NEW * (new_s + more_s)
