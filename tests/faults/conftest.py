@@ -110,8 +110,19 @@ class Follow:
             raise self.error
         return self.states[-1]
 
+    def told(self, words: str) -> bool:
+        """Whether it has told something."""
+        return any(words in notice for notice in self.notices)
+
     @property
     def n_seen(self) -> int:
+        """How many events it has seen.
+
+        Raises:
+            BaseException: It has ended by that.
+        """
+        if self.error is not None:
+            raise self.error
         return self.states[-1].n_events if self.states else 0
 
 
@@ -146,6 +157,11 @@ class Playing:
             workspace=str(self.job.workspace.path),
         )
         return SweepHandle(self.run_id, facts, self.spec)
+
+    def has_publisher(self) -> bool:
+        """Whether some client has the right to publish."""
+        lock = Path(self.job.workspace.path) / "publisher.lock"
+        return lock.exists() and lock.stat().st_size > 0
 
     def follow(self, **options: Any) -> Follow:
         return Follow(self.run, **options).start()
@@ -185,12 +201,12 @@ def _paths(client: MlflowClient, run_id: str, folder: str | None = None) -> Iter
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten what is waited for: silence 1 s for 20, retries 0.1 s for 1, news 1 s for 10."""
+    """Shorten what is waited for: silence 3 s for 20, retries 0.1 s for 1, news 1 s for 10."""
     source = compute_control.helper_source().replace("BEAT_S = 4.0", "BEAT_S = 0.2")
     monkeypatch.setattr(compute_control, "helper_source", lambda: source)
-    monkeypatch.setattr(compute_control, "SILENCE_S", 1.0)
-    monkeypatch.setattr("mlflow_automl_remote.compute.ssh.CONNECT_S", 1.0)
-    monkeypatch.setattr("mlflow_automl_remote.compute.sockets.CONNECT_S", 1.0)
+    monkeypatch.setattr(compute_control, "SILENCE_S", 3.0)
+    monkeypatch.setattr("mlflow_automl_remote.compute.ssh.CONNECT_S", 3.0)
+    monkeypatch.setattr("mlflow_automl_remote.compute.sockets.CONNECT_S", 3.0)
     for module in (following, sweep_run):
         monkeypatch.setattr(module, "FIRST_RETRY_S", 0.1)
         monkeypatch.setattr(module, "LONGEST_RETRY_S", 0.5)
@@ -209,7 +225,7 @@ def start(
     monkeypatch: pytest.MonkeyPatch,
     quick: None,
 ) -> Iterator[Start]:
-    """Begin to play the recorded sweep on a machine; a number tells several apart."""
+    """Begin to play a recorded sweep on a machine; a number tells several apart."""
     with contextlib.ExitStack() as undo:
         proxy = undo.enter_context(running_proxy(own_sshd.port))
         name = f"[127.0.0.1]:{proxy.port}"
@@ -217,7 +233,7 @@ def start(
         with own_sshd.known_hosts.open("a") as file:
             file.write(f"{name} {body}")
 
-        def begin(number: int = 0) -> Playing:
+        def begin(number: int = 0, recorded: Path = recorded) -> Playing:
             root = tmp_path / "root"
             project = tmp_path / "project"
             project.mkdir(exist_ok=True)

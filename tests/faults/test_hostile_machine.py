@@ -9,10 +9,12 @@ import zlib
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from sshd import SshServer
 
 from mlflow_automl_remote.compute import TargetSpec, connect, parse_target
 from mlflow_automl_remote.errors import ConnectionLost
+from mlflow_automl_remote.publishing import parent_run
 
 MAX_MEMORY_BYTES = 300 * 10**6
 CLIENT = """
@@ -35,16 +37,34 @@ print(int(peak.split()[1]) * 1024)
 """
 
 
+FOLLOWER = """
+import atexit, sys
+from mlflow_automl_remote.cli import main
+
+def tell():
+    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
+    print(int(peak.split()[1]) * 1024)
+
+atexit.register(tell)
+main(["follow", sys.argv[1]])
+"""
+SCRIPT = "</script><script>alert(1)</script>"
+DRIVES_TERMINALS = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
+IN_MARKDOWN = "<img src=x onerror=alert(1)>|[a](javascript:alert(1))\n\n# b"
+
+
 def line(number: int) -> bytes:
     """Make a journal line that is as honest as it can look."""
     data = {
         "iteration": number, "scaler": "MaxAbsScaler", "model": "LightGBM", "params": {},
         "proposed_by": "optuna", "attempt": 1,
     }  # fmt: skip
-    body = json.dumps(
-        {"v": 1, "seq": number, "time_ms": 1, "type": "IterationStarted", "data": data},
-        separators=(",", ":"),
-    ).encode()
+    return checked({"v": 1, "seq": number, "time_ms": 1, "type": "IterationStarted", "data": data})
+
+
+def checked(content: object) -> bytes:
+    """Make a journal line with its checksum."""
+    body = json.dumps(content, separators=(",", ":")).encode()
     return body[:-1] + b',"crc32":"%08x"}\n' % zlib.crc32(body)
 
 
@@ -104,3 +124,60 @@ def test_a_helper_that_lies_about_lengths_is_not_believed(sshd: SshServer, tmp_p
         program.chmod(0o755)
         with pytest.raises(ConnectionLost, match="sent something else than frames"):
             connect(parse_target(sshd.config(python=str(program))))
+
+
+def test_names_neither_drive_the_terminal_nor_a_page(
+    start, recorded: Path, tmp_path: Path
+) -> None:
+    """Escape sequences, scripts and Markdown in the names of pipelines are shown as text."""
+    playing = start(0, _with_evil_names(recorded, tmp_path / "evil"))
+    parent_run.remember(playing.run_id, playing.run.facts)
+    playing.play()
+    done = subprocess.run(
+        [sys.executable, "-c", FOLLOWER, playing.run_id],
+        check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=280,
+    )  # fmt: skip
+    said, memory = done.stdout.decode().strip().rsplit("\n", 1)
+    assert int(memory) < MAX_MEMORY_BYTES
+    assert "alert(1)" in said
+    client = MlflowClient()
+    runs = client.search_runs(["0"])
+    assert len(runs) == 4
+    texts = [said, done.stderr.decode()]
+    pages = []
+    for run in runs:
+        texts += [run.info.run_name or "", *run.data.metrics, *run.data.tags.values()]
+        texts += [word for pair in run.data.params.items() for word in pair]
+        pages.append(run.data.tags.get("mlflow.note.content", ""))
+        assert "](javascript:" not in pages[-1]
+        folder = Path(client.download_artifacts(run.info.run_id, "", str(tmp_path)))
+        pages += [path.read_text() for path in folder.rglob("*.html")]
+    assert len(pages) > len(runs)
+    for text in (*texts, *pages):
+        assert not set(text) & set("\x1b\x07\x9b\u202e"), text
+    for page in pages:
+        assert SCRIPT not in page
+        assert "<img" not in page
+
+
+def _with_evil_names(recorded: Path, played: Path) -> Path:
+    """Write a recorded sweep once more, with other names of models and metrics."""
+    evil = {"KNN": SCRIPT + DRIVES_TERMINALS, "LogisticRegression": IN_MARKDOWN}
+    evil |= {"accuracy": DRIVES_TERMINALS + SCRIPT}
+    played.mkdir()
+    (played / "artifacts").symlink_to(recorded / "artifacts")
+    with (played / "journal.jsonl").open("wb") as file:
+        for text in (recorded / "journal.jsonl").read_bytes().splitlines():
+            content = json.loads(text)
+            del content["crc32"]
+            file.write(checked(_renamed(content, evil)))
+    return played
+
+
+def _renamed(content: object, names: dict[str, str]) -> object:
+    """Put other names for those that a journal has, wherever they are."""
+    if isinstance(content, dict):
+        return {names.get(key, key): _renamed(value, names) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_renamed(value, names) for value in content]
+    return names.get(content, content) if isinstance(content, str) else content

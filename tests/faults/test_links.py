@@ -84,7 +84,7 @@ def test_a_link_that_fails_loses_and_doubles_nothing(
     with fault(playing, own_sshd):
         playing.play(8)
         wait_until(lambda: client.notices)
-        assert time.monotonic() - begin < 10, "twenty times quicker than in life"
+        assert time.monotonic() - begin < 20, "sooner than in life"
         assert "The sweep goes on; trying again" in client.notices[-1]
     playing.play()
     assert client.result().status.is_finished
@@ -148,19 +148,18 @@ def test_one_of_two_clients_publishes_and_the_other_looks_on(start, undisturbed)
     playing = start()
     first = playing.follow()
     playing.play(4)
-    wait_until(lambda: first.n_seen == 4)
+    wait_until(lambda: first.n_seen == 4 and playing.has_publisher())
     second = playing.follow()
-    wait_until(lambda: second.notices)
-    assert "Another client publishes this sweep" in second.notices[0]
-    assert "--take-over" in second.notices[0]
+    wait_until(lambda: second.told("Another client publishes this sweep"))
+    assert second.told("--take-over")
     third = playing.follow(take_over=True)
     wait_until(lambda: third.n_seen == 4)
     playing.play(7)
-    wait_until(lambda: any("Another client" in notice for notice in first.notices))
+    wait_until(lambda: first.told("Another client"))
     playing.play()
     for client in (first, second, third):
         assert client.result().status.is_finished
-    assert not third.notices
+    assert not third.told("Another client")
     assert playing.store() == undisturbed
     assert Path(playing.job.workspace.published).exists()
 

@@ -165,6 +165,29 @@ def end_holder(path: str, client: str | None) -> bool:
     return True
 
 
+def take_over(path: str, client: str | None, wait_s: float) -> int:
+    """Take a lock file that nobody has, or that the helper of a client has, which is ended.
+
+    Args:
+        path: The lock file.
+        client: Whose helper may be ended; None for anyone's.
+        wait_s: For such a helper to end. Another client may be quicker to take what it leaves.
+
+    Raises:
+        Refused: Somebody else has it.
+    """
+    deadline = time.monotonic() + wait_s
+    ended = client is None
+    while True:
+        ended = end_holder(path, client) or ended
+        try:
+            return take_lock(path, 0.0)
+        except Refused:
+            if not ended or time.monotonic() >= deadline:
+                raise
+        time.sleep(POLL_S)
+
+
 def liveness_of(job: Header) -> str:
     """Answer "alive", "dead" or "unknown" for an agent: a lock, and a process of that start time.
 

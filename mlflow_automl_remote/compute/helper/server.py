@@ -262,9 +262,9 @@ class Server:
         """Take a lock if it is free or to be taken over, and say whether it is held by this."""
         path = header["path"]
         if path not in self._locks:
-            ended = processes.end_holder(path, None if header["take_over"] else header["client"])
+            whose = None if header["take_over"] else header["client"]
             try:
-                fd = processes.take_lock(path, header["wait_s"] if ended else 0.0)
+                fd = processes.take_over(path, whose, header["wait_s"])
             except Refused:
                 return {"held": False}, b""
             processes.sign(fd, header["client"])
