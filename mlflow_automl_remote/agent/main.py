@@ -37,12 +37,13 @@ def main(workspace: Path) -> int:
 def _run(workspace: Path) -> None:
     """Import what runs a sweep only now: whoever started the agent waits for its lock.
 
-    The template of all iterations is forked as soon as that is done: one import serves both.
+    The template of all iterations is forked as soon as that is done: one import serves both. What
+    only iterations need is imported there while the data are loaded.
     """
     from mlflow_automl_remote.automl.template import PRELOAD, Template
 
     os.chdir(workspace / "project")
-    template = Template.fork([*PRELOAD, "mlflow_automl_remote.agent.preload"])
+    template = Template.fork(PRELOAD, later=["mlflow_automl_remote.agent.preload"])
 
     from mlflow_automl_remote.agent.recorder import Recorder
     from mlflow_automl_remote.agent.runner import Agent

@@ -92,8 +92,11 @@ def warm_up() -> None:
     """Save a model once, so that processes forked from this one find all of MLflow imported."""
     import mlflow.sklearn
     from mlflow.models import infer_signature
+    from mlflow.utils import requirements_utils
     from sklearn.dummy import DummyClassifier
 
+    # Else MLflow lists all files of the environment, 0.5 s, to compare versions read from there.
+    requirements_utils._MODULES_TO_PACKAGES = {}
     logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)
     X = np.zeros((2, 1))
     with tempfile.TemporaryDirectory() as folder:

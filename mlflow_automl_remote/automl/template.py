@@ -67,10 +67,14 @@ class Template:
         return cls(modules, ours, process.wait)
 
     @classmethod
-    def fork(cls, modules: Sequence[str] = PRELOAD) -> Self:
+    def fork(cls, modules: Sequence[str] = PRELOAD, later: Sequence[str] = ()) -> Self:
         """Import the modules here, and fork this process, which has no thread that matters.
 
         The child keeps no file open but the standard ones.
+
+        Args:
+            modules: Needed by all that is forked.
+            later: Needed by all but the first, while which works the child imports them.
         """
         preload(modules)
         ours, theirs = socket.socketpair()
@@ -79,9 +83,9 @@ class Template:
             warnings.filterwarnings("ignore", "This process .* is multi-threaded")
             pid = os.fork()
         if pid == 0:
-            _live_as_template(theirs.fileno())
+            _live_as_template(theirs.fileno(), later)
         theirs.close()
-        return cls(modules, ours, lambda: os.waitpid(pid, 0))
+        return cls((*modules, *later), ours, lambda: os.waitpid(pid, 0))
 
     def start(self, connection: Connection) -> None:
         """Fork a keeper that takes its order from a connection, which is closed here.
@@ -120,21 +124,21 @@ def main(number: int, modules: Sequence[str]) -> None:
     _live_as_template(number)
 
 
-def _live_as_template(number: int) -> NoReturn:
+def _live_as_template(number: int, later: Sequence[str] = ()) -> NoReturn:
     """Fork for each connection that comes, until nobody can send one any more."""
     try:
         os.closerange(3, number)
         os.closerange(number + 1, _MOST_FILES)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that are forked
-        _serve(socket.socket(fileno=number))
+        _serve(socket.socket(fileno=number), later)
     except BaseException:  # noqa: BLE001 - the edge of the process: its starter's code is above
         traceback.print_exc()
     finally:
         os._exit(0)
 
 
-def _serve(control: socket.socket) -> None:
+def _serve(control: socket.socket, later: Sequence[str]) -> None:
     from mlflow_automl_remote.automl import keeper
 
     while True:
@@ -147,3 +151,6 @@ def _serve(control: socket.socket) -> None:
             keeper.keep(Connection(files[0]))
             return
         os.close(files[0])
+        if later:
+            preload(later)
+            later = ()

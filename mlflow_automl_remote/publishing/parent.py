@@ -132,7 +132,9 @@ class ParentPublisher:
         if self.run.status == status and not state.status.is_finished:
             return
         if state.status.is_finished:
-            self._sink.terminate(self.run.run_id, status, state.ended_ms)
+            # no earlier than its begin, which is by the client's clock
+            ended_ms = max(state.ended_ms or 0, self.run.start_time_ms)
+            self._sink.terminate(self.run.run_id, status, ended_ms)
         else:
             self._sink.reopen(self.run.run_id)
         self.run = replace(self.run, status=status)
