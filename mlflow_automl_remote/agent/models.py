@@ -96,7 +96,7 @@ def warm_up() -> None:
     from sklearn.dummy import DummyClassifier
 
     # Else MLflow lists all files of the environment, 0.5 s, to compare versions read from there.
-    requirements_utils._MODULES_TO_PACKAGES = {}
+    vars(requirements_utils)["_MODULES_TO_PACKAGES"] = {}
     logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)
     X = np.zeros((2, 1))
     with tempfile.TemporaryDirectory() as folder:
