@@ -252,7 +252,7 @@ class Job:
         Returns:
             The processes that are left in spite of it; empty means that none is.
         """
-        cookie = f"{COOKIE}={self.workspace.sweep_id}"
+        cookie = f"{COOKIE}={self.workspace.path}"
         with self._channel() as control:
             reply = control.request(
                 "kill",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ACKNOWLEDGE_S: Final = 120.0
 """For the agent to take its lock; first imports from a cold disk are why it takes seconds."""
 COOKIE: Final = "AUTOML_REMOTE_SWEEP"
-"""Variable by which every process of a sweep is found again, daemons included."""
+"""Variable with the workspace, by which every process of a sweep is found, daemons included."""
 KEPT_VARIABLES: Final = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR",
     "LD_LIBRARY_PATH", "CUDA_*", "NVIDIA_*", "OMP_NUM_THREADS", "SSL_CERT_FILE", "SSL_CERT_DIR",
@@ -129,7 +129,7 @@ def _request(
     return {
         "argv": [command.python, "-m", module, path],
         "cwd": path,
-        "env": {**command.variables, COOKIE: workspace.sweep_id},
+        "env": {**command.variables, COOKIE: path},
         "keep": list(command.kept),
         "log": str(place.log),
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_automl_remote.compute import Job, Liveness, Progress, connect, parse_target
+from mlflow_automl_remote.compute import Job, Liveness, Progress, TargetSpec, connect, parse_target
 from mlflow_automl_remote.errors import (
     ArtifactRefused,
     AutoMLRemoteError,
@@ -161,6 +161,14 @@ def test_kill_ends_stubborn_agents_and_their_daemons(submit):
     for each in (pid, int(daemon)):
         status = Path(f"/proc/{each}/stat")
         assert not status.exists() or " Z " in status.read_text()
+
+
+def test_kill_leaves_a_sweep_of_another_root_alone(submit, tmp_path):
+    """Of the same name, on the same machine."""
+    job = submit()
+    with connect(TargetSpec(root=str(tmp_path / "other"))) as other:
+        assert other.job("sweep-1").kill(grace_s=0.1) == ()
+    assert Liveness.ALIVE is job.liveness()
 
 
 def test_a_workspace_is_removed_only_when_its_agent_is_dead(submit):
