@@ -18,10 +18,12 @@ from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.ensemble.run import Member, within
 from mlflow_automl_remote.automl.executor import Executor
 from mlflow_automl_remote.automl.proposals import Proposal
+from mlflow_automl_remote.automl.racing.driver import Driver, Settings
 from mlflow_automl_remote.automl.racing.fold import FoldsResult
 from mlflow_automl_remote.automl.racing.portfolio import racers
 from mlflow_automl_remote.automl.racing.schedule import HEAD, KEPT, Race, Step
 from mlflow_automl_remote.automl.sampler import neighbour
+from mlflow_automl_remote.automl.splits import make_splits
 from mlflow_automl_remote.automl.sweep import Sweep, SweepResult
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.states import IterationState
@@ -89,6 +91,47 @@ def test_losers_end_while_the_race_goes_on() -> None:
     n_raced = len({step.proposal.number for step in track.steps})
     n_ended = len([step for step in track.steps if step.kind == "finish"])
     assert n_raced - n_ended <= KEPT + 2
+
+
+def test_late_in_a_race_folds_that_lack_come_before_new_pipelines() -> None:
+    """New ones are begun again when the best has all folds."""
+    track = _Track()
+    for _ in range(HEAD):
+        track.step(left_s=100.0)
+    best = HEAD - 1
+    late = [track.step(left_s=30.0) for _ in range(N_FOLDS - 1)]
+    assert [(best, (at,)) for at in range(1, N_FOLDS)] == [
+        (step.proposal.number, step.folds) for step in late if step is not None
+    ]
+    begun = {step.proposal.number for step in track.steps}
+    while (step := track.step(left_s=30.0)) is not None and step.kind == "finish":
+        pass
+    assert step is not None
+    assert step.proposal.number not in begun
+
+
+@pytest.mark.parametrize(("n_rare", "n_folds"), [(3000, 1), (600, 5), (900, 3)])
+def test_of_two_classes_as_many_rows_tell_as_there_are_of_the_rarer(
+    n_rare: int, n_folds: int, tmp_path: Path
+) -> None:
+    """The rarer one is, the more folds are needed to tell pipelines apart."""
+    X = np.random.default_rng(0).normal(size=(6000, 20))
+    dataset = data.check({"X": X, "y": (np.arange(6000) < n_rare).astype(int)}, "classification")
+    config = AutoMLConfig.parse({"task": "classification", "n_cross_validations": 5})
+    settings = Settings(
+        config=config,
+        data_dir=tmp_path,
+        features_dir=tmp_path,
+        n_places=1,
+        n_threads=1,
+        device="cpu",
+        save_model=None,
+        save_charts=None,
+    )
+    driver = Driver(settings, dataset, make_splits(dataset, config), total_s=30.0)
+    step = driver.race.next(30.0, lambda: next(_proposals()))
+    assert step is not None
+    assert len(step.folds) == n_folds
 
 
 def test_nothing_is_begun_that_there_is_no_time_for() -> None:
