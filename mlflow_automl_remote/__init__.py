@@ -21,7 +21,7 @@ __all__ = [
 _HOME: Final = {
     "AutoMLConfig": "config",
     "AutoMLRemoteError": "errors",
-    "SweepRun": "api",
+    "SweepRun": "submitted",
     "attach": "api",
     "explain_model": "explanations",
     "promote": "promoting",

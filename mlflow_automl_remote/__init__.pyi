@@ -1,4 +1,3 @@
-from mlflow_automl_remote.api import SweepRun as SweepRun
 from mlflow_automl_remote.api import attach as attach
 from mlflow_automl_remote.api import submit as submit
 from mlflow_automl_remote.config import AutoMLConfig as AutoMLConfig
@@ -10,5 +9,6 @@ from mlflow_automl_remote.explanations import (
 from mlflow_automl_remote.promoting import promote as promote
 from mlflow_automl_remote.promoting import register as register
 from mlflow_automl_remote.promoting import rollback as rollback
+from mlflow_automl_remote.submitted import SweepRun as SweepRun
 
 __version__: str

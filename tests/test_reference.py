@@ -18,7 +18,7 @@ IN_ORDER = (
     ("errors", "AutoMLRemoteError"),
     ("api", "submit"),
     ("api", "attach"),
-    ("api", "SweepRun"),
+    ("submitted", "SweepRun"),
     ("explanations", "retrieve_model_explanation"),
     ("explanations", "explain_model"),
     ("promoting", "register"),
