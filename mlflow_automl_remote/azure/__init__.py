@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 from mlflow_automl_remote.azure.automl import AutoMLConfig
+from mlflow_automl_remote.azure.child_run import ChildRun
 from mlflow_automl_remote.azure.compute import ComputeTarget, RemoteCompute
 from mlflow_automl_remote.azure.experiment import Experiment, Workspace
-from mlflow_automl_remote.azure.run import AutoMLRun, ChildRun
+from mlflow_automl_remote.azure.run import AutoMLRun
 from mlflow_automl_remote.azure.widgets import RunDetails
 from mlflow_automl_remote.errors import ConfigurationError
 from mlflow_automl_remote.explanations import explain_model, retrieve_model_explanation

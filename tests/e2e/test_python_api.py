@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -96,15 +97,16 @@ def test_a_sweep_whose_process_has_ended_is_found_again_and_nothing_is_lost(
     """A kernel is closed in the middle; another one goes on by the run's id."""
     project = make_project(WINE)
     script = (
-        "import mlflow_automl_remote as m, sys\n"
+        "import mlflow_automl_remote as m, os, signal\n"
         f"run = m.submit({SETTINGS | {'iterations': 12}!r}, project={str(project)!r})\n"
-        "print('RUN', run.run_id)\n"
+        "print('RUN', run.run_id, flush=True)\n"
         "while len(run.state.finished) < 2: run.wait(show=False, timeout_s=0.2)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
     )
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
     run_id = ended.stdout.rpartition("RUN ")[2].strip()
     run = mlflow_automl_remote.attach(run_id)
     assert run.wait(show=False) == "COMPLETED"
@@ -163,6 +165,12 @@ def test_azures_names_do_what_they_did(
     assert ["000", "001", "002"] == [str(one.name)[:3] for one in again.get_children()]
     assert "scikit-learn" in again.get_run_sdk_dependencies()
     assert [run.id] == [one.id for one in azure.Experiment(ws, "wine").get_runs()]
+    version = again.register_model("wine", description="The best.", tags={"team": "cellar"})
+    kept = mlflow.MlflowClient().get_model_version("wine", str(version.number))
+    assert ("The best.", "cellar") == (kept.description, kept.tags["team"])
+    assert best.id == kept.run_id
+    assert 1 == again.register_model("wine").number
+    assert 2 == again.register_model("wine", iteration=0 if best.iteration else 1).number
 
 
 def test_azures_names_without_a_meaning_say_what_to_use() -> None:

@@ -10,6 +10,7 @@ from mlflow.entities import Run
 import mlflow_automl_remote
 from mlflow_automl_remote import AutoMLConfig, SweepRun, automl, azure
 from mlflow_automl_remote.explain import SixParts
+from mlflow_automl_remote.promotion.registry import Version
 
 
 def of_sweeps(config: AutoMLConfig) -> None:
@@ -34,6 +35,7 @@ def of_azure(target: azure.ComputeTarget) -> None:
     assert_type(run.get_output(), tuple[azure.ChildRun, Any])
     assert_type(run.get_best_child(), azure.ChildRun)
     assert_type(run.summary(), list[list[object]])
+    assert_type(run.register_model("digits"), Version)
 
 
 def of_the_engine(X: Any, y: Any) -> None:
