@@ -223,7 +223,7 @@ def _predict_elsewhere(fitted: object, rows: pd.DataFrame, folder: Path) -> list
 
 def _catboost(n_codes: int) -> CatBoostClassifier:
     return CatBoostClassifier(
-        iterations=20, max_ctr_complexity=2, cat_features=tuple(range(n_codes)), verbose=False,
+        iterations=5, max_ctr_complexity=1, cat_features=tuple(range(n_codes)), verbose=False,
         thread_count=1, allow_writing_files=False,
     )  # fmt: skip
 
