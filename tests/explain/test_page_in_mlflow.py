@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-
 import numpy as np
 import pytest
+from browser import NEEDED, frame, keep, running_browser, until
 from mlflow import MlflowClient
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
 from mlflow_automl_remote.explain import Explanation, write
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not shutil.which("chromedriver"), reason="chromedriver is not installed"),
-    # selenium leaves its log and sockets to the garbage collector
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = NEEDED
 
-START_S = 90
-WAIT_S = 60
 HOSTILE = (
     "</script><script>document.body.remove()</script>",
     "<img src=x onerror=document.body.remove()>",
@@ -69,78 +49,31 @@ def explanation(n_rows):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """MLflow's server with one run for each number of rows: its address, and the runs."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port),
-        "--host", "127.0.0.1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
-        "--artifacts-destination", str(folder / "artifacts"),
-    ]  # fmt: skip
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=log, stderr=log, start_new_session=True, env=environment
-        )
-    try:
-        _wait_until_it_answers(process, address)
-        client = MlflowClient(address)
-        runs = {}
-        for n_rows in (20, 200, 2000):
-            write(explanation(n_rows), folder / f"{n_rows}")
-            run = client.create_run("0", run_name=f"{n_rows} rows")
-            client.log_artifacts(run.info.run_id, str(folder / f"{n_rows}"), "explanation")
-            client.set_terminated(run.info.run_id)
-            runs[n_rows] = run.info.run_id
-        yield address, runs
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-
-
-def _wait_until_it_answers(process, address):
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        assert process.poll() is None
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    pytest.fail("the server did not answer")
+def runs(server, tmp_path_factory):
+    """Addresses of the artifacts of one run for each number of rows."""
+    folder = tmp_path_factory.mktemp("pages")
+    client = MlflowClient(server)
+    experiment_id = client.create_experiment(f"pages {folder}")
+    found = {}
+    for n_rows in (20, 200, 2000):
+        write(explanation(n_rows), folder / f"{n_rows}")
+        run_id = client.create_run(experiment_id, run_name=f"{n_rows} rows").info.run_id
+        client.log_artifacts(run_id, str(folder / f"{n_rows}"), "explanation")
+        client.set_terminated(run_id)
+        found[n_rows] = f"{server}/#/experiments/{experiment_id}/runs/{run_id}/artifacts"
+    return found
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-sync", "no-first-run"):
-        options.add_argument(f"--{flag}")
-    options.add_argument("--window-size=1600,1000")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
-
-
-def until(browser, condition):
-    return WebDriverWait(browser, WAIT_S, poll_frequency=0.1).until(lambda _: condition())
+    with running_browser(tmp_path_factory.mktemp("profile"), size="1600,1000") as started:
+        yield started
 
 
 @pytest.mark.parametrize("n_rows", [20, 200, 2000])
-def test_the_page_works_in_mlflows_viewer(n_rows, server, browser):
+def test_the_page_works_in_mlflows_viewer(n_rows, runs, browser, pytestconfig):
     """It draws, chooses a class, a feature and a row, and no name does any harm."""
-    address, runs = server
-    browser.get("about:blank")
-    browser.get(
-        f"{address}/#/experiments/0/runs/{runs[n_rows]}/artifacts/explanation/explanation.html"
-    )
-    frame = until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, "iframe[sandbox]"))[0]
-    browser.switch_to.frame(frame)
-    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, "#waterfall rect"))
+    frame(browser, f"{runs[n_rows]}/explanation/explanation.html", "#waterfall rect")
     names = [one.text for one in browser.find_elements(By.CSS_SELECTOR, "#bars .name")]
     assert len(names) == 50
     assert "<img src=x onerror=document.body.remove()>" in names
@@ -158,6 +91,4 @@ def test_the_page_works_in_mlflows_viewer(n_rows, server, browser):
     browser.find_element(By.ID, "next").send_keys(Keys.ENTER)
     assert browser.find_element(By.ID, "row").get_attribute("value") == "2"
     assert len(browser.find_elements(By.CSS_SELECTOR, "#waterfall rect")) > 2
-    if folder := os.environ.get("SCREENSHOTS"):
-        browser.switch_to.default_content()
-        browser.save_screenshot(f"{folder}/mlflow-{n_rows}.png")
+    keep(browser, pytestconfig, f"explanation-{n_rows}-rows.png")

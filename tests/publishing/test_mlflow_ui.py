@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,34 +11,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser import NEEDED, frame, keep, running_browser, see, text_of, until
 from mlflow import MlflowClient
-from selenium import webdriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 
 from mlflow_automl_remote import charts
 from mlflow_automl_remote.journal.events import MachineSampled
 
 from .conftest import START_MS, Store, SyntheticSweep
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not shutil.which("chromedriver"), reason="chromedriver is not installed"),
-    # selenium leaves its log and sockets to the garbage collector
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = NEEDED
 
-WAIT_S = 90
 MIN_WIDTH = 300
 """Pixels; MLflow's own pictures are smaller."""
 EXPANDERS = "button[data-component-id*='runnamecellrenderer']"
 CLICK = "arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}))"
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--window-size=1500,1000",
-)
 
 
 @dataclass(frozen=True)
@@ -116,56 +102,8 @@ def shown(server: str, model_folder: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Any]:
-    """A headless chromium of its own, which writes down what it asks for."""
-    options = webdriver.ChromeOptions()
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'chromium'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(
-        options=options, service=webdriver.ChromeService(shutil.which("chromedriver"))
-    )
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
-def see(browser: Any, address: str, *texts: str) -> str:
-    """Open a page of the UI, and wait until it shows all texts; give all that it shows."""
-    browser.switch_to.default_content()
-    browser.get("about:blank")
-    browser.get(address)
-
-    def body(_: Any) -> str | None:
-        text = browser.find_element(By.TAG_NAME, "body").text
-        return text if all(one in text for one in texts) else None
-
-    return str(WebDriverWait(browser, WAIT_S).until(body, f"{texts} are not at {address}"))
-
-
-def frame(browser: Any, address: str, selector: str) -> list[Any]:
-    """Open an artifact, and give elements of the frame that MLflow shows it in."""
-    see(browser, address)
-
-    def found(_: Any) -> list[Any]:
-        browser.switch_to.default_content()
-        for one in browser.find_elements(By.TAG_NAME, "iframe"):
-            browser.switch_to.frame(one)
-            if elements := browser.find_elements(By.CSS_SELECTOR, selector):
-                return list(elements)
-            browser.switch_to.default_content()
-        return []
-
-    elements = WebDriverWait(browser, WAIT_S).until(found, f"no {selector} at {address}")
-    return list(elements)
-
-
-def keep(browser: Any, folder: Path | None, name: str) -> None:
-    """Keep a picture of what is shown, if somebody wants it."""
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        browser.switch_to.default_content()
-        browser.save_screenshot(str(folder / name))
+    with running_browser(tmp_path / "chromium") as started:
+        yield started
 
 
 def pictures_of(client: MlflowClient, run_id: str, folder: str | None = None) -> list[str]:
@@ -188,11 +126,11 @@ def looked_at(browser: Any, address: str) -> int:
         ".filter(one => one.complete).map(one => one.naturalWidth))"
     )
 
-    def width(_: Any) -> int | None:
+    def width() -> int | None:
         found = int(browser.execute_script(script))
         return found if found > MIN_WIDTH else None
 
-    return int(WebDriverWait(browser, WAIT_S).until(width, f"no picture {name} at {address}"))
+    return until(browser, width, f"no picture {name} at {address}")
 
 
 def asked_outside(browser: Any, server: str) -> list[str]:
@@ -212,41 +150,32 @@ def test_a_sweep_is_found_and_looked_at_in_mlflows_ui(
     shown: Shown, server: str, browser: Any, pytestconfig: pytest.Config
 ) -> None:
     """Runs, params, metrics, model and every page of ours; nothing in them asks a network."""
-    wanted = pytestconfig.getoption("--screenshots")
-    folder = Path(wanted) if wanted else None
     see(browser, f"{shown.page}/runs", "a sweep that runs", "sweep")
-    keep(browser, folder, "runs.png")
-    for opener in browser.find_elements(By.CSS_SELECTOR, EXPANDERS):
-        if not expanded(browser):
-            browser.execute_script(CLICK, opener)
-    WebDriverWait(browser, WAIT_S).until(expanded, "the children of a sweep do not unfold")
-    keep(browser, folder, "children.png")
+    keep(browser, pytestconfig, "runs.png")
+    for at in range(2):  # the table is drawn anew each time
+        browser.execute_script(CLICK, browser.find_elements(By.CSS_SELECTOR, EXPANDERS)[at])
+    until(browser, lambda: text_of(browser).count(" MaxAbsScaler LightGBM") == 2, "no children")
+    keep(browser, pytestconfig, "children.png")
     child = f"{shown.page}/runs/{shown.children[1]}"
     see(browser, child, "model__C", "AUC_weighted", "model__p11")
-    keep(browser, folder, "child.png")
+    keep(browser, pytestconfig, "child.png")
     assert len(frame(browser, f"{child}/artifacts/charts/charts.html", ".plot canvas")) == 12
-    keep(browser, folder, "charts.png")
+    keep(browser, pytestconfig, "charts.png")
     parent = f"{shown.page}/runs/{shown.parent}"
     assert len(frame(browser, f"{parent}/artifacts/leaderboard.html", "tr.row")) == 3
-    keep(browser, folder, "leaderboard.png")
+    keep(browser, pytestconfig, "leaderboard.png")
     assert len(frame(browser, f"{parent}/artifacts/overview.html", "svg circle")) == 3
-    text = browser.find_element(By.TAG_NAME, "body").text
+    text = text_of(browser)
     assert "<no>" in text
     assert "95.1 %" in text
-    keep(browser, folder, "overview.png")
+    keep(browser, pytestconfig, "overview.png")
     see(browser, f"{parent}/system-metrics", "cpu_utilization_percentage")
-    keep(browser, folder, "system-metrics.png")
+    keep(browser, pytestconfig, "system-metrics.png")
     see(browser, f"{shown.page}/models", "LogisticRegression", "LightGBM", "RandomForest")
-    keep(browser, folder, "models.png")
+    keep(browser, pytestconfig, "models.png")
     ours = [line["message"] for line in browser.get_log("browser") if "blob:" in line["message"]]
     assert not [text for text in ours if "rror" in text]
     assert asked_outside(browser, server) == []
-
-
-def expanded(browser: Any) -> bool:
-    """Whether the table of runs shows an iteration below its sweep."""
-    text = browser.find_element(By.TAG_NAME, "body").text
-    return "000 MaxAbsScaler LightGBM" in text
 
 
 def test_every_picture_is_shown(shown: Shown, server: str, browser: Any) -> None:
@@ -265,5 +194,4 @@ def test_two_children_compare(shown: Shown, browser: Any, pytestconfig: pytest.C
     address = f'{shown.page.split("#")[0]}#/compare-runs?runs={runs}&experiments=["{experiment}"]'
     text = see(browser, address, "model__C", "AUC_weighted", "000 Max", "001 Standard")
     assert "1.5" in text
-    wanted = pytestconfig.getoption("--screenshots")
-    keep(browser, Path(wanted) if wanted else None, "compare.png")
+    keep(browser, pytestconfig, "compare.png")
