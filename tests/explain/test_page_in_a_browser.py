@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import NEEDED, running_browser, until
-from selenium.webdriver import ActionChains
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 import mlflow_automl_remote
 from mlflow_automl_remote.explain import Explanation
 from mlflow_automl_remote.explain.page import page
 
-pytestmark = NEEDED
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not shutil.which("chromedriver"), reason="chromedriver is not installed"),
+    # selenium leaves its log and sockets to the garbage collector
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 ROOMS = ("charts", "explain", "pages")
 """Whose files the pages are made of."""
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1200,800",
+)
 FRAME = """<body style="margin:0"><iframe sandbox="allow-scripts"
 style="border:0;width:100vw;height:95vh"></iframe><script>
 const bytes = Uint8Array.from(atob("{page}"), (c) => c.charCodeAt(0));
 const blob = new Blob([bytes], {{type: "text/html"}});
 document.querySelector("iframe").src = URL.createObjectURL(blob);
 </script>"""
+WAIT_S = 20
 EVIL = "</script><img src=x onerror=document.body.remove()>"
 
 
@@ -54,8 +73,14 @@ def explanation(n_classes, n_rows=80, n_columns=12):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    with running_browser(tmp_path_factory.mktemp("profile"), size="1200,800") as started:
-        yield started
+    options = webdriver.ChromeOptions()
+    for flag in FLAGS:
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
 
 
 @pytest.fixture
@@ -70,6 +95,10 @@ def open_page(browser, tmp_path):
 
     yield opened
     assert browser.get_log("browser") == []
+
+
+def until(browser, condition):
+    return WebDriverWait(browser, WAIT_S, poll_frequency=0.05).until(lambda _: condition())
 
 
 def picture(browser, name):
@@ -150,10 +179,10 @@ def test_a_dot_that_is_clicked_becomes_the_row(open_page):
         "const spot = swarm.spots.find((s) => s.row === 40);"
         "return [box.left + spot.x, box.top + spot.y]"
     )
-    ActionChains(browser).move_by_offset(x, y).click().perform()
+    webdriver.ActionChains(browser).move_by_offset(x, y).click().perform()
     until(browser, lambda: browser.find_element(By.ID, "tip").is_displayed())
     assert before != picture(browser, "waterfall")
-    ActionChains(browser).move_by_offset(-x, -y).perform()
+    webdriver.ActionChains(browser).move_by_offset(-x, -y).perform()
 
 
 def test_the_numbers_on_the_page_add_up(open_page):
