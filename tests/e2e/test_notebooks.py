@@ -122,9 +122,18 @@ def test_a_table_becomes_a_model_that_knows_unseen_rows(folder: Path, sshd: SshS
             "rows": 1500,
         },
         {},
-        '{"auc": auc, "status": run.status, "first": parts.overall_imp[:6]}',
+        """{
+            "auc": auc,
+            "status": run.status,
+            "first": parts.overall_imp[:6],
+            "outcome": str(decision.outcome),
+            "version": version.number,
+            "columns": champion.metadata.signature.inputs.input_names(),
+        }""",
     )
     assert "COMPLETED" == found["status"]
     assert found["auc"] > 0.78
     assert {"Contract", "tenure"} & set(found["first"])
+    assert ("promoted", 1) == (found["outcome"], found["version"])
+    assert {"Contract", "tenure"} < set(found["columns"])
     assert "StandardScaler" in _outputs(notebook)
