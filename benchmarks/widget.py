@@ -23,6 +23,8 @@ from mlflow_automl_remote.notebook import widget
 
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1100,900")
 METRICS = ["AUC_weighted", *(f"metric_{number}" for number in range(20))]
+PARAMS = [[f"model__param_{number}", "0.123456789"] for number in range(20)]
+FOLDS = [[name, *["0.91234"] * 5] for name in METRICS]
 MODELS = ("LightGBM", "SVM", "LogisticRegression", "KNN", "XGBoost")
 PAGE = """<!doctype html><meta charset=utf-8><style>{css}</style>
 <body style="margin:0;background:{ground};{variables}"><div id=here></div>
@@ -59,13 +61,13 @@ def row(number: int, best: float) -> list[object]:
     """Give an iteration as the widget is sent it."""
     if number % 29 == 17:
         failed = [number, "StandardScaler MLP", "MLP", "TIMED_OUT", 60.0, None, best]
-        return [*failed, "It took longer than iteration_timeout_minutes.", None]
+        return [*failed, "It took longer than iteration_timeout_minutes.", None, PARAMS, []]
     score = 0.8 + 0.19 * ((number * 7919) % 997) / 997
     model = MODELS[number % 5]
     values = [score - 0.01 * at for at in range(len(METRICS))]
     return [
         *(number, f"MaxAbsScaler {model}", model, "COMPLETED", 1.5 + number % 7, score),
-        *(max(score, best), "", values),
+        *(max(score, best), "", values, PARAMS, FOLDS),
     ]
 
 
@@ -86,6 +88,7 @@ def page(n: int, *, dark: bool = False) -> str:
         "metrics": METRICS,
         "lower": [],
         "url": "",
+        "run_id": "",
     }
     importance = [["Contract", 0.31, "Month-to-month raises it"], ["tenure", 0.2, "lowers it"]]
     values = {"rows": rows, "head": head, "importance": importance}

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mlflow_automl_remote import terminal
 from mlflow_automl_remote.config.catalogue import LOWER_IS_BETTER
 from mlflow_automl_remote.journal.replay import Iteration, SweepState
 from mlflow_automl_remote.notebook.snapshot import headline
 
+if TYPE_CHECKING:
+    from mlflow_automl_remote.notebook.shown import Shown
+
 MAX_TEXT: Final = 300
 MAX_PARAMS: Final = 100
 MAX_LOG: Final = 4_000
 
 Row = list[Any]
-"""Number, pipeline, model, state, seconds, score, best, reason, values of `metric_names`."""
+"""Number, pipeline, model, state, seconds, score, best, reason, values of `metric_names`, params,
+scores of the folds. All that a click shows without the kernel, which may be busy with a cell."""
 
 
 def metric_names(state: SweepState) -> list[str]:
@@ -26,7 +30,7 @@ def metric_names(state: SweepState) -> list[str]:
     return [name for name in (primary,) if name in names] + sorted(names - {primary})
 
 
-def head(state: SweepState, metrics: Collection[str], url: str) -> dict[str, Any]:
+def head(state: SweepState, metrics: Collection[str], sweep: Shown) -> dict[str, Any]:
     """Say where a sweep stands."""
     total = state.started.settings.get("iterations") if state.started else None
     left_s = terminal.time_left(state, total)
@@ -43,7 +47,8 @@ def head(state: SweepState, metrics: Collection[str], url: str) -> dict[str, Any
         "metric": state.started.primary_metric if state.started else "",
         "metrics": list(metrics),
         "lower": [name for name in metrics if name in LOWER_IS_BETTER],
-        "url": url,
+        "url": sweep.url,
+        "run_id": sweep.run_id,
     }
 
 
@@ -59,6 +64,8 @@ def row(one: Iteration, metrics: Iterable[str]) -> Row:
         _number(one.best),
         _text(one.reason),
         [_number(one.metrics.get(name)) for name in metrics] if one.metrics else None,
+        _params(one),
+        _folds(one),
     ]
 
 
@@ -68,18 +75,16 @@ def importance(state: SweepState) -> list[list[Any]]:
     return [[_text(one.feature), one.share, _text(one.effect)] for one in found]
 
 
-def details(one: Iteration) -> dict[str, Any]:
-    """Give what a row does not show: hyper-parameters and the scores of the folds."""
+def _params(one: Iteration) -> list[list[str]]:
     params = sorted({**one.params, **one.hyperparameters}.items())
-    return {
-        "type": "detail",
-        "iteration": one.number,
-        "params": [[_text(name), _text(str(value))] for name, value in params[:MAX_PARAMS]],
-        "folds": [
-            [_text(name), *("" if value is None else f"{value:.5f}" for value in values)]
-            for name, values in sorted(one.fold_metrics.items())
-        ],
-    }
+    return [[_text(name), _text(str(value))] for name, value in params[:MAX_PARAMS]]
+
+
+def _folds(one: Iteration) -> list[list[str]]:
+    return [
+        [_text(name), *("" if value is None else f"{value:.5f}" for value in values)]
+        for name, values in sorted(one.fold_metrics.items())
+    ]
 
 
 def tail(log: str) -> str:

@@ -32,6 +32,10 @@ class Shown(Protocol):
         """The sweep now."""
 
     @property
+    def run_id(self) -> str:
+        """Its parent run."""
+
+    @property
     def url(self) -> str:
         """Where its run is in MLflow's UI."""
 

@@ -27,6 +27,15 @@ def _static(name: str) -> str:
     return resources.files(__package__).joinpath(f"static/{name}").read_text(encoding="utf-8")
 
 
+def _heed_while_cells_run(comm: Any) -> None:
+    """Let clicks go where the browser sends them: to the subshell that it has for widgets.
+
+    ipykernel 7.4 sends them to where the widget was made or last written from, which is the main
+    shell, and there they wait for the end of the cell that runs. Other kernels do not look.
+    """
+    comm._reply_subshell_for = lambda _, asked: asked
+
+
 class SweepWidget(anywidget.AnyWidget):
     """A sweep in a notebook, as it grows.
 
@@ -42,7 +51,6 @@ class SweepWidget(anywidget.AnyWidget):
 
     def __init__(self, sweep: Shown) -> None:
         self._sweep = sweep
-        self._url = sweep.url
         self._metrics: list[str] = []
         self._sent: dict[int, Iteration] = {}
         self._lock = threading.Lock()
@@ -50,6 +58,7 @@ class SweepWidget(anywidget.AnyWidget):
         self._timer: threading.Timer | None = None
         self._merges = False
         super().__init__()
+        _heed_while_cells_run(self.comm)
         self._send_now()
         self.on_msg(self._receive)
         self._end = sweep.watch(self._changed)
@@ -89,7 +98,7 @@ class SweepWidget(anywidget.AnyWidget):
                 if metrics != self._metrics or self._sent.get(number) is not one
             ]
             self._send_rows(state, metrics, changed)
-            self.head = content.head(state, metrics, self._url)
+            self.head = content.head(state, metrics, self._sweep)
             self.importance = content.importance(state)
 
     def _send_rows(self, state: SweepState, metrics: list[str], changed: list[Iteration]) -> None:
@@ -118,19 +127,14 @@ class SweepWidget(anywidget.AnyWidget):
             threading.Thread(target=answer, args=(message.get("iteration"),), daemon=True).start()
 
     def _tell(self, number: int) -> None:
-        one = self._sweep.state.iterations.get(number)
-        if one is None:
-            return
-        told = content.details(one)
-        told |= {"log": "Reading it.", "url": "", "picture": ""}
-        self.send(told)
         try:
             found = self._sweep.details(number)
         except AutoMLRemoteError as error:
             found = Details(log=str(error))
         picture = base64.b64encode(found.picture).decode()
         log = content.tail(found.log)
-        self.send(told | {"log": log, "url": found.url, "picture": picture})
+        told = {"type": "detail", "iteration": number, "log": log}
+        self.send(told | {"url": found.url, "picture": picture})
 
     def _cancel(self, number: int | None) -> None:
         try:

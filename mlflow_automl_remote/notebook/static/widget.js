@@ -1,9 +1,10 @@
 // Shows a sweep as it grows. All text comes from a target and is only ever set as text.
-const N = { number: 0, pipeline: 1, model: 2, state: 3, seconds: 4, score: 5, best: 6, reason: 7, metrics: 8 };
+const N = { number: 0, pipeline: 1, model: 2, state: 3, seconds: 4, score: 5, best: 6, reason: 7, metrics: 8, params: 9, folds: 10 };
 const COLUMNS = [
   ["Iteration", N.number, true], ["Pipeline", N.pipeline, false], ["State", N.state, false],
   ["Duration", N.seconds, true], ["Score", N.score, true], ["Best", N.best, true],
 ];
+const BUSY_MS = 3000; // without an answer for so long: the kernel runs a cell
 const FIRST_ROWS = 200; // more on request: a page of a thousand rows is slow to lay out
 const W = 520, H = 230, LEFT = 56, RIGHT = 10, TOP = 10, BOTTOM = 26;
 
@@ -65,12 +66,17 @@ class View {
       ["change:rows", () => { if (!this.merging) this.restore(); }],
     ];
     for (const [name, listener] of this.listeners) model.on(name, listener);
+    this.themes = new MutationObserver(() => this.theme()); // of JupyterLab and VS Code: both mark the body
+    this.themes.observe(document.body, { attributes: true });
     this.restore();
     this.head();
     this.importance();
   }
 
   close() {
+    this.themes.disconnect();
+    clearTimeout(this.unheard);
+    clearTimeout(this.unanswered);
     for (const [name, listener] of this.listeners) this.model.off(name, listener);
   }
 
@@ -78,7 +84,7 @@ class View {
     this.status = make("p", { class: "status", role: "status", "aria-live": "polite" });
     this.progress = make("progress", { "aria-label": "Iterations that have ended", max: 1, value: 0 });
     this.link = make("span");
-    this.cancel = confirming("Cancel sweep", "Really cancel the sweep", () => this.model.send({ type: "cancel" }));
+    this.cancel = confirming("Cancel sweep", "Really cancel the sweep", () => this.stop());
     this.said = make("p", { class: "dim", role: "status", "aria-live": "polite", style: "margin:2px 0" });
     this.filter = make("input", { type: "search", placeholder: "Filter by pipeline or state", "aria-label": "Filter by pipeline or state", oninput: () => this.table() });
     this.count = make("span", { class: "dim", role: "status" });
@@ -131,8 +137,15 @@ class View {
       this.table(message.rows);
       this.chart();
       this.el.dataset.updateMs = (performance.now() - begin).toFixed(1);
-    } else if (message.type === "detail") this.show(message);
-    else if (message.type === "said") this.said.textContent = message.text;
+      if (message.rows.some((row) => row[N.number] === this.selected)) this.show();
+    } else if (message.type === "detail" && message.iteration === this.selected) {
+      clearTimeout(this.unanswered);
+      this.answer = message;
+      this.show();
+    } else if (message.type === "said") {
+      clearTimeout(this.unheard);
+      this.said.textContent = message.text;
+    }
   }
 
   head() {
@@ -224,26 +237,44 @@ class View {
     event.stopPropagation();
   }
 
+  // Asks the kernel to cancel the sweep or an iteration; tells a person if it cannot hear that yet.
+  stop(iteration) {
+    this.said.textContent = "Asked to cancel.";
+    clearTimeout(this.unheard);
+    this.unheard = setTimeout(() => {
+      const only = iteration === undefined ? "" : ` --iteration ${iteration}`;
+      this.said.textContent = "The kernel is busy with a cell and cancels when that has ended. " +
+        `At once, in a terminal: automl-remote cancel ${this.model.get("head").run_id}${only}`;
+    }, BUSY_MS);
+    this.model.send({ type: "cancel", iteration });
+  }
+
   select(number) {
     this.selected = number;
+    this.answer = { log: "Asking for it.", url: "", picture: "" };
+    clearTimeout(this.unanswered);
+    this.unanswered = setTimeout(() => {
+      this.answer.log = "The kernel is busy with a cell; log and charts come when that has ended.";
+      this.show();
+    }, BUSY_MS);
     this.mark();
     this.detail.hidden = false;
-    this.detail.replaceChildren(make("p", { class: "dim", text: `Iteration ${number}: asking for its details.` }));
+    this.show();
     this.model.send({ type: "detail", iteration: number });
   }
 
-  show(d) {
-    if (d.iteration !== this.selected) return;
-    const row = this.rows.get(d.iteration);
-    const parts = [make("h4", { text: `Iteration ${d.iteration}: ${row[N.pipeline]}` })];
+  show() {
+    const row = this.rows.get(this.selected);
+    const { log, url, picture } = this.answer;
+    const parts = [make("h4", { text: `Iteration ${row[N.number]}: ${row[N.pipeline]}` })];
     parts.push(make("p", { text: `${row[N.state]}${row[N.reason] ? `: ${row[N.reason]}` : ""}` }));
-    if (/^https?:/.test(d.url || "")) parts.push(make("p", {}, make("a", { href: d.url, target: "_blank", rel: "noopener", text: "Open its run in MLflow" })));
-    else if (d.url) parts.push(make("p", { class: "dim", text: d.url }));
-    if (row[N.state] === "RUNNING") parts.push(confirming("Cancel this iteration", `Really cancel iteration ${d.iteration}`, () => this.model.send({ type: "cancel", iteration: d.iteration })));
-    if (d.params.length) parts.push(make("h4", { text: "Parameters" }), pairs(d.params));
-    if (d.folds.length) parts.push(make("h4", { text: "Scores of the folds" }), pairs(d.folds));
-    if (d.picture) parts.push(make("h4", { text: "Charts" }), make("img", { src: `data:image/png;base64,${d.picture}`, alt: `Charts of iteration ${d.iteration}` }));
-    parts.push(make("h4", { text: "End of its log" }), make("pre", { text: d.log || "Nothing so far.", tabindex: "0" }));
+    if (/^https?:/.test(url)) parts.push(make("p", {}, make("a", { href: url, target: "_blank", rel: "noopener", text: "Open its run in MLflow" })));
+    else if (url) parts.push(make("p", { class: "dim", text: url }));
+    if (row[N.state] === "RUNNING") parts.push(confirming("Cancel this iteration", `Really cancel iteration ${row[N.number]}`, () => this.stop(row[N.number])));
+    if (row[N.params].length) parts.push(make("h4", { text: "Parameters" }), pairs(row[N.params]));
+    if (row[N.folds].length) parts.push(make("h4", { text: "Scores of the folds" }), pairs(row[N.folds]));
+    if (picture) parts.push(make("h4", { text: "Charts" }), make("img", { src: `data:image/png;base64,${picture}`, alt: `Charts of iteration ${row[N.number]}` }));
+    parts.push(make("h4", { text: "End of its log" }), make("pre", { text: log || "Nothing so far.", tabindex: "0" }));
     this.detail.replaceChildren(...parts);
   }
 
