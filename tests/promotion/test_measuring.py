@@ -1,11 +1,13 @@
-"""Two models scored on the same rows where the data is: here, in workspaces of this machine."""
+"""Two models scored on the same rows where the data is, on this machine and over SSH."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import mlflow.sklearn
@@ -19,6 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from sshd import SshServer
 from synthetic_sweep import SyntheticSweep
 
 from mlflow_automl_remote import promoting
@@ -46,17 +49,17 @@ def table(n_rows: int = 400) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 @dataclass
-class LocalSweep(SyntheticSweep):
-    """A sweep whose workspace is on this machine."""
+class SweepOfATarget(SyntheticSweep):
+    """A sweep whose workspace is there."""
 
-    place: Path = Path()
+    target: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def facts(self) -> ParentFacts:
         return ParentFacts(
             sweep_id=self.sweep_id,
-            target="this machine",
-            target_config=json.dumps({"root": str(self.place)}),
+            target="a target",
+            target_config=json.dumps(dict(self.target)),
             workspace=str(self.root.parent),
         )
 
@@ -93,7 +96,13 @@ def work(
     """Make a sweep of models that know one column each, with its workspace, and publish it."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
-    def make(*models: str, sweep_id: str, **settings: object) -> Workspace:
+    def make(
+        *models: str,
+        sweep_id: str,
+        target: Mapping[str, object] = MappingProxyType({}),
+        needs: str = "",
+        **settings: object,
+    ) -> Workspace:
         config = AutoMLConfig.parse({"task": "classification", **settings})
         X, y = table()
         dataset = data.check({"X": X, "y": y}, "classification")
@@ -101,17 +110,19 @@ def work(
         data.save(dataset, folder / "data")
         (folder / "settings.json").write_text(config.to_json())
         splits = make_splits(dataset, config)
-        sweep = LocalSweep(
+        sweep = SweepOfATarget(
             root=folder / "artifacts",
             model=tmp_path / "unused",
             sweep_id=sweep_id,
-            place=tmp_path / "root",
+            target={**target, "root": str(tmp_path / "root")},
         ).start()
         for number, column in enumerate(models):
             sweep.model = tmp_path / f"{sweep_id}-{number}"
             train = np.arange(dataset.n_rows) if splits.train is None else splits.train
             fitted = ranker(column).fit(X.iloc[train], y[train])
             save_model(fitted, dataset, sweep.model)
+            with (sweep.model / "requirements.txt").open("a") as lines:
+                lines.write(f"\n{needs}\n")
             sweep.begin(number)
             sweep.end(number)
         run_id = house.client.create_run(house.pool.experiment_id).info.run_id
@@ -161,6 +172,32 @@ def test_both_models_are_scored_on_the_rows_that_were_held_out(
     assert back.evidence.gain is not None
     assert found.gain is not None
     assert back.evidence.gain.value == pytest.approx(-found.gain.value)
+
+
+def test_an_incumbent_with_other_requirements_is_scored_in_its_own_environment(
+    house: House, work: Callable[..., Workspace], sshd: SshServer, tmp_path: Path
+) -> None:
+    """On a machine over SSH and on this one, with the numbers that it has in the agent's."""
+    vm = sshd.config(env_manager="local", python=sys.executable)
+    weak = work("town", sweep_id="weak", test_size=0.5, needs="tabulate==0.9.0")
+    promoting.promote(weak.run_id, {"name": house.name})
+    environments = tmp_path / "root" / "environments"
+    found = []
+    for name, target in (("far", vm), ("near", {})):
+        strong = work("age", sweep_id=name, test_size=0.5, target=target)
+        decision = promoting.promote(strong.run_id, {"name": house.name}, dry_run=True)
+        assert decision.outcome == "promoted"
+        assert decision.evidence is not None
+        assert decision.evidence.incumbent is not None
+        assert list((strong.folder / "comparisons").iterdir()) == []
+        found.append(decision.evidence.incumbent.metrics)
+    (own,) = environments.glob("*/requirements.txt")
+    assert "tabulate==0.9.0" in own.read_text().splitlines()
+    model = mlflow.sklearn.load_model(f"models:/{house.name}/1")
+    test = make_splits(weak.dataset, weak.config).test
+    X, y = table()
+    area = roc_auc_score(y[test] == "yes", model.predict_proba(X.iloc[test])[:, 1])
+    assert [each["AUC_weighted"] for each in found] == [pytest.approx(area, abs=1e-9)] * 2
 
 
 def test_models_of_one_sweep_are_compared_out_of_fold(
