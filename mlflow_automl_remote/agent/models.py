@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,13 +44,17 @@ def save_model(pipeline: Any, dataset: Dataset, folder: Path) -> None:
     is_classifier = dataset.task == "classification"
     params = {loader.METHOD: loader.METHODS[0]} if is_classifier else None
     description = Model()
+    with warnings.catch_warnings():
+        # A whole number that is given as one has no gaps in the data; see `ColumnSchema.given`.
+        warnings.filterwarnings("ignore", ".*Inferred schema contains integer column")
+        signature = infer_signature(example, pipeline.predict(example), params)
     with featurization.by_value():  # a model that preprocesses loads without this package
         mlflow.sklearn.save_model(
             pipeline,
             str(folder),
             serialization_format="cloudpickle",
             pip_requirements=requirements_of(pipeline),
-            signature=infer_signature(example, pipeline.predict(example), params),
+            signature=signature,
             input_example=example,
             mlflow_model=description,
         )

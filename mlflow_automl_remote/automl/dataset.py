@@ -23,6 +23,7 @@ Features: TypeAlias = FloatArray | sparse.csr_matrix | pd.DataFrame
 """Numbers without gaps or with NaN, a sparse matrix of numbers, or a table of mixed columns."""
 
 ColumnKind = Literal["number", "boolean", "category", "date", "text"]
+Given = Literal["", "number", "whole", "truth", "text"]
 KINDS: Final[tuple[ColumnKind, ...]] = ("number", "boolean", "category", "date", "text")
 
 
@@ -37,6 +38,8 @@ class ColumnSchema:
         n_unique: Different values, missing ones not counted; of numbers in large tables, those in
             a sample.
         dropped_reason: Why no model sees it; None if models see it.
+        given: How the user gave it, where a model takes that but its kind is kept as something
+            else; callers of a model send it so.
     """
 
     name: str
@@ -44,6 +47,7 @@ class ColumnSchema:
     n_missing: int
     n_unique: int
     dropped_reason: str | None = None
+    given: Given = ""
 
 
 class TableRows:
@@ -169,12 +173,26 @@ class Dataset:
         return pd.DataFrame(self.X, columns=list(self.feature_names))
 
     def example(self, n_rows: int) -> Features:
-        """Give the first rows as a person would write them: categories as text."""
+        """Give the first rows as the user gave them: whole numbers, text, truth values."""
         first = take_rows(self.features(), slice(0, n_rows))
         if not isinstance(first, pd.DataFrame):
             return first
         categories = first.select_dtypes("category").columns
-        return first.astype(dict.fromkeys(categories, "object"))
+        first = first.astype(dict.fromkeys(categories, "object"))
+        for column in self.columns:
+            if column.given and column.name in first:
+                first[column.name] = _as_given(first[column.name], column.given)
+        return first
+
+
+def _as_given(values: pd.Series[Any], given: Given) -> pd.Series[Any]:
+    if given == "text":
+        text = values.map("{:.15g}".format) if values.dtype.kind == "f" else values.astype(str)
+        return text.astype("object").where(values.notna(), None)
+    numbers = pd.to_numeric(values)
+    return (
+        numbers if given == "number" else numbers.astype("bool" if given == "truth" else "int64")
+    )
 
 
 def take_rows(X: Features, indices: Indices | slice) -> Features:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from mlflow_automl_remote.automl.dataset import ColumnKind, ColumnSchema
+from mlflow_automl_remote.automl.dataset import ColumnKind, ColumnSchema, Given
 from mlflow_automl_remote.automl.featurization.values import (
     MISSING_WORDS,
     as_numbers,
@@ -82,17 +82,30 @@ def typed(column: pd.Series[Any], name: str, kind: str, *, chosen: bool) -> Type
         )
     # A plain string, and one of the kinds: `_CONVERT` above has no others.
     found: ColumnKind = kind  # type: ignore[assignment]
-    schema = ColumnSchema(name=name, kind=found, n_missing=n_missing, n_unique=_n_unique(values))
+    schema = ColumnSchema(
+        name=name,
+        kind=found,
+        n_missing=n_missing,
+        n_unique=_n_unique(values),
+        given=_given(column, found),
+    )
     reason = None if chosen and schema.n_unique > 1 else _why_useless(schema, len(values))
-    if reason is not None:
-        schema = ColumnSchema(
-            name=name,
-            kind=found,
-            n_missing=n_missing,
-            n_unique=schema.n_unique,
-            dropped_reason=reason,
-        )
-    return TypedColumn(values=values, schema=schema)
+    return TypedColumn(values=values, schema=replace(schema, dropped_reason=reason))
+
+
+def _given(column: pd.Series[Any], kind: ColumnKind) -> Given:
+    """Say how a column was given, where that is not how its kind is kept."""
+    types, dtype = pd.api.types, column.dtype
+    if isinstance(dtype, pd.CategoricalDtype) or kind == "text":
+        return ""
+    if types.is_bool_dtype(dtype) or types.is_integer_dtype(dtype):
+        if column.isna().any():
+            return "number" if kind == "category" else ""  # there is no whole number for a gap
+        return "truth" if types.is_bool_dtype(dtype) else "whole"
+    if types.is_float_dtype(dtype):
+        return "number" if kind == "category" else ""
+    is_text = types.infer_dtype(column, skipna=True) == "string"
+    return "text" if is_text and kind != "category" else ""
 
 
 def _n_unique(values: pd.Series[Any]) -> int:

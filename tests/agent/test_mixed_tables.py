@@ -28,6 +28,8 @@ TABLE = pd.DataFrame(
         "town": RNG.choice(["Rome", "Oslo", "Bonn"], N),
         "shop": [f"s{n}" for n in RNG.integers(0, 60, N)],
         "since": pd.date_range("2020", periods=N, freq="D").strftime("%Y-%m-%d"),
+        "rooms": RNG.integers(1, 9, N),
+        "vip": RNG.random(N) < 0.5,
         "same": "x",
         "sold": np.where(AGE + RNG.normal(0, 4, N) > 40, "yes", "no"),
     }
@@ -81,7 +83,7 @@ def test_a_sweep_over_a_table_gives_models_that_predict_rows_from_the_file(
         "LogisticRegression": "dense",
     }
     dense = {each.raw_feature: each for each in state.featurization["dense"]}
-    assert list(dense) == ["age", "town", "shop", "since", "same"]
+    assert list(dense) == ["age", "town", "shop", "since", "rooms", "vip", "same"]
     assert dense["same"].dropped
     town = dense["town"]
     assert (town.type_detected, town.n_engineered) == ("Categorical", 3)
@@ -91,22 +93,33 @@ def test_a_sweep_over_a_table_gives_models_that_predict_rows_from_the_file(
         "town": 1,
         "shop": 2,
         "since": 4,
+        "rooms": 1,
+        "vip": 1,
         "same": 0,
     }
     assert state.explanation is not None
     assert ["", "", "", ""] == [one.reason for one in state.explanations.values()]
     assert state.comparison is not None
     assert sorted(state.comparison.iterations) == [0, 1, 2, 3]
-    assert {one.feature for one in state.explanation.findings} <= {"age", "town", "shop", "since"}
+    assert {one.feature for one in state.explanation.findings} <= set(TABLE.columns) - {
+        "same",
+        "sold",
+    }
     rows = TABLE[:6].drop(columns=["sold", "same"]).assign(town="Bern", shop=None)
     rows.to_csv(tmp_path / "rows.csv", index=False)
     paths = [str(tmp_path / "artifacts" / str(i.model_path)) for i in state.iterations.values()]
     script = (
         "import sys\nsys.modules['mlflow_automl_remote'] = None\n"
-        "import mlflow.sklearn, pandas\n"
+        "import mlflow.pyfunc, mlflow.sklearn, pandas\n"
         f"rows = pandas.read_csv({str(tmp_path / 'rows.csv')!r})\n"
         f"for path in {paths}:\n"
         "    found = mlflow.sklearn.load_model(path).predict(rows)\n"
+        "    held = mlflow.pyfunc.load_model(path)\n"
+        "    known = rows.assign(shop='s1')\n"
+        "    assert len(held.predict(known)) == 6, path\n"
+        "    kinds = {one.name: one.type.name for one in held.metadata.signature.inputs}\n"
+        "    assert kinds == {'age': 'double', 'town': 'string', 'shop': 'string',\n"
+        "        'since': 'string', 'rooms': 'long', 'vip': 'boolean'}, kinds\n"
         "    print(sorted({str(label) for label in found.ravel()} | {'no', 'yes'}), len(found))\n"
     )
     done = subprocess.run(

@@ -209,8 +209,36 @@ def test_every_kind_of_column_is_found_and_what_is_of_no_use_is_left_out(tmp_pat
     pd.testing.assert_frame_equal(checked.X, opened.X)
     assert checked.columns == opened.columns
     assert [c.name for c in opened.x_columns] == list(opened.X.columns)
-    assert opened.example(3)["town"].tolist()[:2] == ["Rome", "Oslo"]
+    example = opened.example(3)
+    assert example["town"].tolist()[:2] == ["Rome", "Oslo"]
+    assert example["price"].tolist() == ["1.5", None, "2"]  # as callers of a model have it
+    assert example["born"].tolist()[0] == "2001-01-01"
     assert len(opened.rows(np.array([1, 5]))) == 2
+
+
+def test_whole_numbers_and_truth_values_are_shown_as_such_though_they_are_kept_as_others() -> None:
+    """A category of numbers too, which is kept as text; but not where there are gaps."""
+    table = pd.DataFrame(
+        {
+            "rooms": range(24),
+            "vip": [True, False] * 12,
+            "shop": [3, 17] * 12,
+            "rate": [0.5, 1.5] * 12,
+            "floor": pd.array([1, None] * 12, dtype="Int64"),
+        }
+    )
+    kinds = {"shop": "category", "rate": "category"}
+    raw = {"X": table, "y": LABELS}
+    checked = data.check_all(raw, "classification", featurization=kinds)
+    example = checked.dataset.example(4)
+    assert {name: str(example[name].dtype) for name in example} == {
+        "rooms": "int64",
+        "vip": "bool",
+        "shop": "int64",
+        "rate": "float64",
+        "floor": "float64",
+    }
+    assert example["shop"].tolist() == [3, 17, 3, 17]
 
 
 def test_a_table_on_disk_is_mapped_and_not_copied(tmp_path: Path) -> None:
