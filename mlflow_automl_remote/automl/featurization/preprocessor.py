@@ -29,7 +29,7 @@ Kind = Literal["number", "boolean", "category", "many", "date", "text", "dropped
 
 MAX_ONE_HOT: Final = 25  # categories with a column of their own; the rest shares one
 MAX_CODES: Final = 250  # categories with a code of their own: models count in one byte
-MOST_ROWS: Final = 50_000  # written at a time
+MOST_ROWS: Final = 20_000  # written at a time
 MOST_CELLS: Final = 16_000_000  # numbers written at a time, of wide tables
 
 
