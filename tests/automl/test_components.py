@@ -116,6 +116,24 @@ def test_a_model_fits_scores_and_travels_without_our_package(
         assert fitted.classes_.tolist() == ["ape", "bee", "cat"]
 
 
+@pytest.mark.parametrize("name", MODELS["classification"])
+def test_a_classifier_predicts_one_label_a_row_where_labels_are_whole_numbers(name: str) -> None:
+    """Not a column of them, which is what one library does of more than two classes."""
+    X, y = make_classification(N_ROWS, 6, n_informative=4, n_classes=3, random_state=0)
+    dataset = data.check({"X": X, "y": y}, "classification")
+    component = MODELS["classification"][name]
+    scaler = SCALERS[component.scalers[0]]
+    params = join_params(scaler.defaults, component.defaults)
+    spec = PipelineSpec(scaler=scaler.name, model=name, params=params)
+    context = pipelines.context_for(dataset, n_folds=3, seed=7, n_jobs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # sixty rows are few
+        fitted = evaluation.refit(pipelines.build(spec, "classification", context), dataset)
+    found = fitted.predict(X)
+    assert found.shape == (N_ROWS,)
+    assert set(found.tolist()) <= {0, 1, 2}
+
+
 def _check_portable(pickled: bytes) -> None:
     """Every module that a pickle names is one that it finds without us."""
     assert b"mlflow_automl_remote" not in pickled

@@ -71,7 +71,9 @@ def _of_categories(context: BuildContext) -> dict[str, Any]:
 
 
 def _build_classifier(params: Params, context: BuildContext) -> Estimator:
-    return with_labels("catboost", CatBoostClassifier(**_settings(params, context)), context)
+    model = CatBoostClassifier(**_settings(params, context))
+    # Of more than two classes it predicts a column, which scikit-learn's metrics warn of.
+    return with_labels("catboost", model, context, always=context.n_classes > 2)
 
 
 def _build_regressor(params: Params, context: BuildContext) -> Estimator:

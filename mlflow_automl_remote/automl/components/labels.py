@@ -23,9 +23,18 @@ from mlflow_automl_remote.automl.components.base import (
 from mlflow_automl_remote.automl.dataset import Labels
 
 
-def with_labels(name: str, model: Estimator, context: BuildContext) -> Estimator:
-    """Make a classifier of codes one of the labels of the data."""
-    if context.labels_are_codes:
+def with_labels(
+    name: str, model: Estimator, context: BuildContext, *, always: bool = False
+) -> Estimator:
+    """Make a classifier of codes one of the labels of the data.
+
+    Args:
+        name: Of the member.
+        model: The classifier.
+        context: Says what the labels are.
+        always: Even where they are codes: what it predicts has another shape than theirs.
+    """
+    if context.labels_are_codes and not always:
         return model
     return cast("Estimator", VotingClassifier([(name, model)], voting="soft"))
 
