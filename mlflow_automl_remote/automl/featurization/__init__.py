@@ -104,7 +104,9 @@ def summary(
     kinds = dict(fitted.columns)
     dropped = {each.name: each for each in columns if each.name not in kinds}
     names = [each.name for each in columns] or list(kinds)
-    n_made = Counter(name for block in fitted.blocks_ for name in block.sources + block.partners)
+    n_made = Counter(
+        name for block in fitted.blocks_ for name in (*block.sources, *block.partners)
+    )
     steps: dict[str, tuple[str, ...]] = {}
     for block in fitted.blocks_:
         for name in {*block.sources, *block.partners}:

@@ -48,7 +48,7 @@ class Block(Protocol):
 
     names: list[str]
     sources: list[str]
-    partners: list[str]
+    partners: Sequence[str]
     steps: tuple[str, ...]
     is_category: bool
 
@@ -75,7 +75,7 @@ class Block(Protocol):
 class Plain(ABC):
     """A block to which rows fitted on are like any other."""
 
-    partners: list[str] = []  # noqa: RUF012 - replaced, never changed
+    partners: Sequence[str] = ()
 
     @abstractmethod
     def write(self, columns: Columns, out: Out) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
 
-class CodesAsIntegers(TransformerMixin, BaseEstimator):  # type: ignore[misc] # no types
+class CodesAsIntegers(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Makes a table of numbers: its first columns are whole, as CatBoost wants categories.
 
     Args:
