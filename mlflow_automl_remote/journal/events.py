@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
+
+from pydantic import AfterValidator
 
 from mlflow_automl_remote.states import IterationState, SweepStatus
 
@@ -254,7 +256,7 @@ class Result:
     standard_error: float | None = None
     test_metrics: Mapping[str, float | None] = field(default_factory=dict)
     featurization: str = ""
-    files: tuple[ArtifactFile, ...] = ()
+    files: Annotated[Sequence[ArtifactFile], AfterValidator(tuple)] = ()
     model_path: str | None = None
 
 

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from typing import Any, Final, cast
 
 from mlflow_automl_remote.journal.codec import Record
+from mlflow_automl_remote.journal.compact import PackedFiles, fold_scores
 from mlflow_automl_remote.journal.events import (
     ChartsDrawn,
     DataLoaded,
@@ -39,10 +40,19 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 def _interned(value: Any) -> Any:
-    """Give a mapping with one copy of each name, however many iterations have it."""
-    if not isinstance(value, Mapping):
-        return value
-    return {sys.intern(name): each for name, each in value.items()} if value else _NOTHING
+    """Give a mapping with one copy of each name and text, however many iterations have it."""
+    if isinstance(value, Mapping):
+        return {_interned(name): _interned(each) for name, each in value.items()} or _NOTHING
+    return sys.intern(value) if isinstance(value, str) else value
+
+
+def _compact(value: Any, name: str) -> Any:
+    """Give a field of a result in as few bytes as it can have."""
+    if name == "fold_metrics":
+        return fold_scores(value) if value else _NOTHING
+    if name == "files":
+        return PackedFiles(value) if value else ()
+    return _interned(value)
 
 
 def replay(records: Iterable[Record], state: SweepState | None = None) -> SweepState:
@@ -152,7 +162,7 @@ def _iteration_finished(state: SweepState, event: IterationFinished, _: int) -> 
         ended_ms=event.ended_ms,
         score=score,
         best=score if best == event.iteration else _score_of(state, best),
-        **{one.name: _interned(getattr(event, one.name)) for one in fields(Result)},
+        **{one.name: _compact(getattr(event, one.name), one.name) for one in fields(Result)},
     )
     return replace(
         _with_iteration(state, ended),
@@ -187,7 +197,7 @@ def _charts_drawn(state: SweepState, event: ChartsDrawn, _: int) -> SweepState:
     one = state.iterations.get(event.iteration)
     if one is None or not event.files:
         return state
-    drawn = replace(one, files=(*one.files, *event.files))
+    drawn = replace(one, files=PackedFiles((*one.files, *event.files)))
     return _with_iteration(state, drawn)
 
 
