@@ -20,6 +20,7 @@ from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.errors import ConfigurationError
 from mlflow_automl_remote.journal.events import RequestHandled, SweepStarted
 from mlflow_automl_remote.journal.replay import Iteration, SweepState
+from mlflow_automl_remote.mlflow_command import check, run_words
 from mlflow_automl_remote.states import IterationState
 from mlflow_automl_remote.terminal import SweepView, cancel_line, duration, status_lines
 
@@ -27,7 +28,7 @@ REPOSITORY = Path(__file__).parents[1]
 HEAVY = ("sklearn", "optuna", "shap", "paramiko", "lightgbm", "xgboost", "matplotlib")
 
 
-@pytest.mark.parametrize("module", ["backend", "cli"])
+@pytest.mark.parametrize("module", ["backend", "cli", "mlflow_command"])
 def test_a_door_is_light(module: str) -> None:
     """Importing a door imports neither the engine's libraries nor the SSH library."""
     code = f"import mlflow_automl_remote.{module}, sys; print(*sys.modules)"
@@ -84,6 +85,34 @@ def test_a_backend_config_is_a_json_object(text: str) -> None:
     """Missing, a list, not JSON, a string: each is refused."""
     with pytest.raises(ConfigurationError, match="backend config"):
         read_backend_config(text)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-c", "nowhere.json"],  # another backend
+        ["-b", "local", "-c", "nowhere.json"],
+        ["-b", "automl-remote"],
+        ["-b", "automl-remote", "-c"],
+        ["--backend=automl-remote", "--backend-config", '{"target": "local"}'],
+    ],
+)
+def test_only_a_wrong_config_of_ours_ends_the_command(words: list[str]) -> None:
+    """What another backend is given, and what MLflow says itself, is left to MLflow."""
+    check([".", *words])
+    with pytest.raises(SystemExit, match="'nowhere\\.json' cannot be read"):
+        check([".", "-bautoml-remote", "-P", "seed=1", "--backend-config=nowhere.json"])
+
+
+def test_only_mlflow_run_is_looked_at() -> None:
+    """Whether it is started as a program or as a module; no other command, no other program."""
+    program = ["/usr/bin/python3", "/usr/bin/mlflow", "--env-file", "x", "run", ".", "-b", "b"]
+    assert run_words(program[1:], program) == [".", "-b", "b"]
+    module = ["python3", "-m", "mlflow", "run", "."]
+    assert run_words(["-m", "run", "."], module) == ["."]
+    assert run_words(["-m", "run", "."], ["python3", "-m", "other", "run", "."]) is None
+    assert run_words(["/usr/bin/mlflow", "ui"], ["python3", "/usr/bin/mlflow", "ui"]) is None
+    assert run_words(["run.py", "run"], ["python3", "run.py", "run"]) is None
 
 
 def state_of(*iterations: Iteration, finished: tuple[int, ...]) -> SweepState:

@@ -55,7 +55,7 @@ class FoldScores(Mapping[str, tuple[float | None, ...]]):
 
 
 class PackedFiles(Sequence[ArtifactFile]):
-    """Files as one compressed text that is read anew each time: they are asked for once or twice."""
+    """Files as one compressed text, read anew each time: they are asked for once or twice."""
 
     __slots__ = ("_packed",)
 

@@ -72,6 +72,22 @@ def test_wrong_backend_configs(
     assert terminal.runs() == []
 
 
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ("missing.json", "The backend config 'missing.json' cannot be read: No such file"),
+        ("[1]", "must be a JSON object"),
+    ],
+)
+def test_backend_configs_that_mlflow_itself_stumbles_over(
+    terminal: Terminal, make_project: Callable[..., Path], config: str, expected: str
+) -> None:
+    """MLflow reads the config before it asks the backend, and would show a stack trace."""
+    outcome = terminal.run(*terminal.mlflow_run_argv(make_project(WINE)), "-c", config)
+    assert_clean_failure(terminal, outcome, expected)
+    assert terminal.runs() == []
+
+
 def test_an_unknown_host_key(
     terminal: Terminal, make_project: Callable[..., Path], vm: SshServer, tmp_path: Path
 ) -> None:
