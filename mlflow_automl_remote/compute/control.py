@@ -148,6 +148,9 @@ class Control:
         pending = bytearray()
 
         def write(data: bytes) -> None:
+            if not pending and len(data) >= CHUNK_BYTES:
+                self._write(encode({}, data))
+                return
             pending.extend(data)
             if len(pending) >= CHUNK_BYTES:
                 self._write(encode({}, bytes(pending)))

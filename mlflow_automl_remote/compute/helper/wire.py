@@ -83,7 +83,7 @@ class Inflow:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._rest = b""
+        self._rest = memoryview(b"")  # of which a part is taken without a copy of the others
         self._ended = False
         self.n_bytes = 0
 
@@ -116,6 +116,6 @@ class Inflow:
         if frame is None:
             self._ended = True
             raise EOFError("the client went away in the middle of a transfer")
-        self._rest = frame[1]
+        self._rest = memoryview(frame[1])
         self.n_bytes += len(frame[1])
         self._ended = not frame[1]
