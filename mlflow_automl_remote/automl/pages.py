@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-EVERY_S: Final = 2.0
+EVERY_S: Final = 0.5
 """Seconds between two times that a process over large data gives back what it does not use."""
 _MADV_DONTNEED: Final = 4
 _MAPS: Final = Path("/proc/self/maps")

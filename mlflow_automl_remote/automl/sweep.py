@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from mlflow_automl_remote.automl import data, sample
+from mlflow_automl_remote.automl import data, pages, sample
 from mlflow_automl_remote.automl.budget import Budget
 from mlflow_automl_remote.automl.control import Control, Whereabouts
 from mlflow_automl_remote.automl.executor import Executor, Finished, Ticket, available_cores
@@ -105,18 +105,17 @@ class Sweep:
         begun = time.monotonic()
         dataset = data.open_dataset(data_dir)
         splits = make_splits(dataset, config)
-        order_config = config
+        order_config, order_dir = config, data_dir
         if splits.is_sample:
-            data_dir = output_root / SAMPLE_NAME
-            order_config = sample.with_range(config, dataset)
-            sample.keep(dataset, splits, data_dir)
+            order_config, order_dir = sample.with_range(config, dataset), output_root / SAMPLE_NAME
+            sample.keep(dataset, splits, order_dir)
         self.plan = make_plan(
             config, dataset, splits, n_cores=available_cores(), memory_bytes=free_bytes()
         )
         self.plan.log()
         self._orders = Orders(
             config=order_config,
-            data_dir=data_dir,
+            data_dir=order_dir,
             features_dir=output_root / FEATURES_NAME,
             output_root=output_root,
             find_output=find_output or (lambda number: output_root / str(number)),
@@ -145,6 +144,7 @@ class Sweep:
         if config.races:
             how = self._orders.of_race(self.plan.n_places)
             self._driver = Driver(how, dataset, splits, total_s=self._budget.left_s())
+        pages.release(data_dir)  # of what was looked at for this; iterations map it themselves
 
     _search_is_over = False  # set by `run`: from then on nothing is fitted
 

@@ -136,6 +136,23 @@ def test_one_column_is_enough(mode: Mode, column: str) -> None:
         assert built.fit(dataset.X, dataset.y).transform(dataset.rows(slice(0, 1))).shape[0] == 1
 
 
+@pytest.mark.parametrize("mode", ["native", "coded"])
+def test_gaps_of_a_large_table_are_filled_and_marked(
+    monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    """XGBoost keeps numbers with gaps in four times the memory; a mark says where they were."""
+    monkeypatch.setattr(featurization, "LARGE_CELLS", 10)
+    dataset = _dataset()
+    built = featurization.build_preprocessor(dataset, mode=mode, task=dataset.task, seed=0)
+    assert built is not None
+    made = pd.DataFrame(
+        built.fit_transform(dataset.X, dataset.y), columns=built.get_feature_names_out()
+    )
+    assert not made.isna().any(axis=None)
+    assert list(made["age_missing"]) == list(dataset.X["age"].isna())
+    assert "town" in made.columns[: built.n_codes]
+
+
 def test_numbers_need_nothing_unless_they_have_gaps() -> None:
     """Arrays pass as they are; with gaps only models that cannot have them get a step."""
     X = np.arange(24.0).reshape(12, 2)

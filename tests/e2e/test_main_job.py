@@ -165,29 +165,32 @@ def _paths(terminal: Terminal, run_id: str, folder: str | None = None) -> list[s
     return found
 
 
-@pytest.mark.parametrize("after", [0, 2])
 def test_a_killed_client_loses_nothing(
-    terminal: Terminal,
     tmp_path: Path,
     make_project: Callable[..., Path],
     target: Mapping[str, object] | None,
-    after: int,
 ) -> None:
     """After SIGKILL, `automl-remote follow` ends with the store of an undisturbed run."""
     project = make_project(WINE, iterations=5, max_concurrent_iterations=1)
-    process = terminal.start(*terminal.mlflow_run_argv(project, target))
-    _wait_for_output(terminal, process, f"\n{after:>10}   ")
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    run_id = terminal.parent().info.run_id
-    assert terminal.parent().info.status == "RUNNING"
-    status, output = terminal.automl_remote("follow", run_id)
-    assert status == 0, output
-    (tmp_path / "undisturbed").mkdir()
-    undisturbed = Terminal(tmp_path / "undisturbed")
+    undisturbed = _terminal(tmp_path / "undisturbed")
     status, output = undisturbed.mlflow_run(project, target)
     assert status == 0, output
-    assert _store(undisturbed) == _store(terminal)
+    for after in (0, 2):
+        terminal = _terminal(tmp_path / f"killed-after-{after}")
+        process = terminal.start(*terminal.mlflow_run_argv(project, target))
+        _wait_for_output(terminal, process, f"\n{after:>10}   ")
+        process.kill()
+        process.communicate()
+        run_id = terminal.parent().info.run_id
+        assert terminal.parent().info.status == "RUNNING"
+        status, output = terminal.automl_remote("follow", run_id)
+        assert status == 0, output
+        assert _store(undisturbed) == _store(terminal)
+
+
+def _terminal(folder: Path) -> Terminal:
+    folder.mkdir()
+    return Terminal(folder)
 
 
 def test_following_a_published_sweep_changes_nothing(

@@ -24,7 +24,10 @@ from mlflow_automl_remote.automl.components.base import (
     Trial,
 )
 from mlflow_automl_remote.automl.components.pace import Stopwatch, most_rounds, patience
+from mlflow_automl_remote.automl.featurization import LARGE_CELLS
 
+MANY_FOR_BINS: Final = 200_000
+FEW_FOR_BINS: Final = 50_000
 RARE: Final = 0.1
 """Of the mean number of rows of a class: below it a class is rare."""
 
@@ -54,6 +57,10 @@ def _smallest_leaf(context: BuildContext) -> float:
     return 1.0 if rare else 1e-3
 
 
+def _is_large(context: BuildContext) -> bool:
+    return context.n_rows * context.n_values > LARGE_CELLS
+
+
 def _build(kind: Callable[..., Estimator]) -> Build:
     def build(params: Params, context: BuildContext) -> Estimator:
         # An alias of `categorical_feature`, which `fit` takes and the constructor ignores.
@@ -65,7 +72,11 @@ def _build(kind: Callable[..., Estimator]) -> Build:
             n_jobs=context.n_jobs,
             verbosity=-1,
             deterministic=True,
-            force_row_wise=True,  # else it times both ways first, and the faster one differs
+            # Else it times both ways first, and the faster one differs.
+            force_row_wise=not _is_large(context),
+            force_col_wise=_is_large(context),  # by rows it has its bins twice
+            # Rows that bins are found from are held in double precision, beside all others.
+            subsample_for_bin=FEW_FOR_BINS if _is_large(context) else MANY_FOR_BINS,
             **codes,
             **params,
         )

@@ -87,6 +87,7 @@ def build_preprocessor(
         task=task,
         dtype="float32" if large else "float64",
         pairs=not large,
+        fill_gaps=large,  # of numbers with gaps XGBoost makes an index of 4 bytes each, not of 1
         n_text_components=N_TEXT_OF_LARGE if large else N_TEXT,
         random_state=seed,
     )

@@ -48,6 +48,7 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         task: The kind of problem.
         dtype: Of the numbers that come out.
         pairs: Whether pairs of `many` columns become mean targets too.
+        fill_gaps: Whether gaps are filled and marked in all modes.
         n_text_components: Numbers that a column of free text becomes.
         random_state: Of cross-fitting and of the SVD.
 
@@ -63,6 +64,7 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         task: Literal["classification", "regression"] = "classification",
         dtype: Literal["float64", "float32"] = "float64",
         pairs: bool = False,
+        fill_gaps: bool = False,
         n_text_components: int = 30,
         random_state: int = 0,
     ) -> None:
@@ -71,6 +73,7 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.task = task
         self.dtype = dtype
         self.pairs = pairs
+        self.fill_gaps = fill_gaps
         self.n_text_components = n_text_components
         self.random_state = random_state
 
@@ -157,16 +160,16 @@ class TablePreprocessor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         few, many = self._of("category"), self._of("many")
         if self.mode == "coded":
             few, many = self._of("category", "many"), []
-        fill = self.mode == "dense"
+        fill = self.mode == "dense" or self.fill_gaps
         seed = self.random_state
         blocks: list[Block] = []
-        if few and not fill:
+        if few and self.mode != "dense":
             blocks.append(Codes(few, max_levels=MAX_CODES if self.mode == "native" else None))
         if numbers := self._of("number", "boolean"):
             blocks.append(Numbers(numbers, fill=fill))
         if dates := self._of("date"):
             blocks.append(Dates(dates, fill=fill))
-        if few and fill:
+        if few and self.mode == "dense":
             blocks.append(OneHot(few, max_levels=MAX_ONE_HOT))
         if many:
             blocks.append(TargetMeans(many, n_classes=n_classes, seed=seed))
