@@ -182,7 +182,7 @@ def _described(result: SweepResult, config: AutoMLConfig) -> dict[str, Any]:
         "scores": {
             label: round(each.metrics[config.primary_metric], 4)
             for label, each in ended.items()
-            if each.metrics
+            if config.primary_metric in each.metrics  # not in one that a race left partial
         },
         "seconds": {label: _seconds(each) for label, each in ended.items()},
         "reasons": {label: each.reason for label, each in ended.items() if each.reason},

@@ -23,7 +23,7 @@ _provider = click.option(
     "--provider",
     default="docker-local",
     show_default=True,
-    help="docker-local: a container on this machine. exec: what a command makes.",
+    help="docker-local: a container on this machine. ec2: at Amazon. exec: what a command makes.",
 )
 
 

@@ -12,11 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlflow.tracking.context.abstract_context import RunContextProvider
 
+class CommandCheck:
+    """Ends an `mlflow run --backend automl-remote` whose backend config cannot be read.
 
-class CommandCheck(RunContextProvider):
-    """Ends an `mlflow run --backend automl-remote` whose backend config cannot be read."""
+    A provider of run context by what it has, not by its base: MLflow, which looks for it while it
+    is imported itself, is not imported here.
+    """
 
     def __init__(self) -> None:
         words = run_words(sys.argv, sys.orig_argv)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -89,3 +90,12 @@ class Provider(Protocol):
 
     def mine(self, owner: str) -> tuple[MadeMachine, ...]:
         """List the machines of an owner, also those that nobody remembers."""
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether an SSH server answers there, and not only a proxy before it."""
+    try:
+        with socket.create_connection((host, port), timeout=1.0) as sock:
+            return sock.recv(4) == b"SSH-"
+    except OSError:
+        return False

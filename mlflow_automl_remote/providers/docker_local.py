@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from mlflow_automl_remote.errors import ConfigurationError, ProviderFailed
-from mlflow_automl_remote.providers.base import MachineOrder, MadeMachine, Say
+from mlflow_automl_remote.providers.base import MachineOrder, MadeMachine, Say, answers
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -241,7 +241,7 @@ def _made(container: Container) -> MadeMachine:
 def _wait_until_up(container: Container, port: int) -> None:
     """Wait for the SSH server itself, not only for the engine's proxy before it."""
     deadline = time.monotonic() + ANSWER_S
-    while not _answers(port):
+    while not answers("127.0.0.1", port):
         container.reload()
         if container.status not in ("created", "running") or time.monotonic() > deadline:
             last = container.logs(tail=5).decode("utf-8", "replace")
@@ -249,14 +249,6 @@ def _wait_until_up(container: Container, port: int) -> None:
                 f"The container's SSH server does not answer: {' '.join(last.split())[-300:]}"
             )
         time.sleep(0.05)
-
-
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1.0) as sock:
-            return sock.recv(4) == b"SSH-"
-    except OSError:
-        return False
 
 
 def _free_port() -> int:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_ssh_private_key,
 )
 
 
@@ -36,3 +37,9 @@ def make_key() -> KeyPair:
         private=key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode(),
         public=key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode(),
     )
+
+
+def public_half(private: str) -> str:
+    """Give `ssh-ed25519 BASE64` of a private key in OpenSSH's format."""
+    key = load_ssh_private_key(private.encode(), None)
+    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()

@@ -169,8 +169,22 @@ def start(name: str) -> None:
         TransportError: It has been started, but does not let us in.
     """
     creation = _creation(name)
-    provider_of(creation.provider, creation.options).start(creation.token, creation.details)
+    provider = provider_of(creation.provider, creation.options)
+    provider.start(creation.token, creation.details)
+    made = provider.find(creation.token, creation.details)
+    if made is not None:
+        _follow_move(saved.load(name), made)
     _wait_for(name)
+
+
+def _follow_move(target: SavedTarget, made: MadeMachine) -> None:
+    """Save where a machine is reached now: in a cloud its address changes when it was stopped."""
+    if made.host == target.config["host"]:
+        return
+    known_hosts = Path(str(target.config["known_hosts"]))
+    host_key = " ".join(known_hosts.read_text().split()[1:3])
+    _vouch(made, host_key, known_hosts)
+    replace(target, config={**target.config, "host": made.host, "port": made.port}).save()
 
 
 def stop(name: str) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from mlflow_automl_remote.errors import ConfigurationError
-from mlflow_automl_remote.providers import command, docker_local
+from mlflow_automl_remote.providers import command, docker_local, ec2
 from mlflow_automl_remote.providers.base import Provider
 
 PROVIDERS: Final[Mapping[str, Mapping[str, str]]] = {
     docker_local.NAME: docker_local.OPTIONS,
+    ec2.NAME: ec2.OPTIONS,
     command.NAME: command.OPTIONS,
 }
 """What each option means, by provider."""
@@ -34,4 +35,4 @@ def provider_of(name: str, options: Mapping[str, str]) -> Provider:
             )
     if name == docker_local.NAME:
         return docker_local.DockerLocal(options)
-    return command.Command(options)
+    return ec2.Ec2(options) if name == ec2.NAME else command.Command(options)

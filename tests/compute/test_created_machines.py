@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from sshd import SshServer, public, running_sshd
 from mlflow_automl_remote.cli import main
 from mlflow_automl_remote.compute import connect, parse_target
 
+REPOSITORY = Path(__file__).parents[2]
 CLOUD = """
 import json, os, pathlib, signal, sys
 cloud, what = pathlib.Path(sys.argv[1]), sys.argv[2]
@@ -36,6 +38,29 @@ if what == "create":
 elif what == "list":
     print(json.dumps([{"token": token, "name": name} for token, name in machines.items()]))
 """
+
+
+TERRAFORM = """#!{python}
+import json, os, pathlib, signal, sys
+cloud = pathlib.Path("{cloud}")
+what = sys.argv[1]
+state = pathlib.Path("terraform.tfstate")
+if what == "apply":
+    assert pathlib.Path("main.tf").exists()
+    (cloud / "host_key").write_text(os.environ["TF_VAR_host_key"] + chr(10))
+    (cloud / "authorized_keys").write_text(os.environ["TF_VAR_public_key"] + chr(10))
+    os.kill({sshd}, signal.SIGHUP)
+    state.write_text(os.environ["TF_VAR_token"])
+    print("Apply complete!")
+elif what == "output":
+    values = json.loads((cloud / "answer.json").read_text())
+    names = ("host", "port", "user", "size")
+    print(json.dumps({{name: {{"value": values[name]}} for name in names}}))
+elif what == "destroy":
+    assert state.read_text() == os.environ["TF_VAR_token"]
+    (cloud / "destroyed").touch()
+"""
+"""What the example's script calls: its machine is the SSH server that runs already."""
 
 
 @pytest.fixture
@@ -187,10 +212,39 @@ def test_results_that_are_not_in_mlflow_keep_a_machine_from_being_destroyed(
     assert machines(cloud) == []
 
 
+def test_the_example_with_terraform_makes_a_machine_whose_host_key_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script of the example makes the key, and what it prints vouches for it."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setenv("TERRAFORM_MACHINES", str(tmp_path / "machines"))
+    script = REPOSITORY / "examples" / "terraform_exec" / "machine"
+    words = [f"--option={what}={script} {what}" for what in ("create", "destroy")]
+    with running_sshd(tmp_path / "cloud") as server:
+        terraform = tmp_path / "bin" / "terraform"
+        pid = server._process.pid
+        terraform.write_text(
+            TERRAFORM.format(python=sys.executable, cloud=server.folder, sshd=pid)
+        )
+        terraform.chmod(0o755)
+        (server.folder / "answer.json").write_text(json.dumps(_answer(server)))
+        done = target("create", "tf", "--provider", "exec", *words)
+        assert done.exit_code == 0, done.output
+        with connect(parse_target({"target": "tf"})) as connection:
+            assert connection.machine.system == "Linux"
+        (folder,) = (tmp_path / "machines").iterdir()
+        assert (folder / "host_key").stat().st_mode & 0o077 == 0
+        gone = target("destroy", "tf")
+        assert gone.exit_code == 0, gone.output
+        assert (server.folder / "destroyed").exists()
+        assert not folder.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--provider", "azure"], "must be one of docker-local, exec"),
+        (["--provider", "azure"], "must be one of docker-local, ec2, exec"),
         (["--provider", "exec"], "needs --option create=COMMAND"),
         (["--provider", "exec", "--option", "create"], "must be KEY=VALUE"),
         (["--provider", "exec", "--option", "colour=red"], "has no option 'colour'"),

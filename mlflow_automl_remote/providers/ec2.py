@@ -1,0 +1,364 @@
+"""Machines of Amazon EC2 that stand for targets, through boto3."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from mlflow_automl_remote.errors import ConfigurationError, ProviderFailed
+from mlflow_automl_remote.providers.base import MachineOrder, MadeMachine, Say, answers
+from mlflow_automl_remote.providers.keys import public_half
+
+NAME: Final = "ec2"
+OPTIONS: Final[Mapping[str, str]] = {
+    "region": "Where.  [default: that of your AWS settings]",
+    "instance_type": "Size, such as c7i.4xlarge.  [default: m7i.2xlarge]",
+    "image": "AMI with cloud-init and python3.  [default: newest Ubuntu 24.04]",
+    "user": "Account that the image lets in.  [default: ubuntu]",
+    "disk_gib": "Size of its disk.  [default: 50]",
+    "open_to": "Addresses that reach its SSH server, as 203.0.113.7/32; makes a security group.",
+    "security_group": "Security group of yours, in place of `open_to`.",
+    "subnet": "Subnet of yours.  [default: that of the default network]",
+    "address": "public or private: which of its addresses is used.  [default: public]",
+}
+INSTANCE_TYPE: Final = "m7i.2xlarge"
+DISK_GIB: Final = 50
+IMAGE_OWNER: Final = "099720109477"  # Canonical
+IMAGE_NAMES: Final = "ubuntu/images/hvm-ssd*/ubuntu-noble-24.04-{architecture}-server-*"
+ARCHITECTURES: Final = {"x86_64": "amd64", "arm64": "arm64"}
+TOKEN, OWNER, TARGET = (f"automl-remote-{word}" for word in ("token", "owner", "target"))
+ENDED: Final = ("terminated", "shutting-down")
+WAIT_S: Final = 300.0
+POLL_S: Final = 2.0
+
+Machine = dict[str, Any]
+"""What EC2 says of an instance."""
+
+
+class Ec2:
+    """Makes instances of EC2. What it may do there is what boto3 finds, of your settings.
+
+    Args:
+        options: See `OPTIONS`.
+
+    Raises:
+        ConfigurationError: An option has a value that is not allowed.
+    """
+
+    name = NAME
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        self._options = options
+        self._address = options.get("address", "public")
+        if self._address not in ("public", "private"):
+            raise ConfigurationError(
+                f"The option 'address' must be public or private. Got '{self._address}'."
+            )
+        text = options.get("disk_gib", str(DISK_GIB))
+        if not text.isdecimal() or int(text) < 8:
+            raise ConfigurationError(
+                f"The option 'disk_gib' must be a whole number, 8 or more. Got '{text}'."
+            )
+        self._disk_gib = int(text)
+
+    def create(self, order: MachineOrder, say: Say) -> MadeMachine:
+        """See `Provider.create`."""
+        tags = {
+            "Name": f"automl-remote {order.name}",
+            TOKEN: order.token,
+            OWNER: order.owner,
+            TARGET: order.name,
+        }
+        kind = self._options.get("instance_type", INSTANCE_TYPE)
+        group = self._options.get("security_group")
+        network = None if group else self._network()
+        with self._client("") as client:
+            if network is not None:
+                group = self._open_group(client, tags, network, say)
+            image = self._image(client, kind)
+            say(f"Starting a {kind} of {image['ImageId']} in {client.meta.region_name}")
+            placed = {"SubnetId": self._options["subnet"]} if "subnet" in self._options else {}
+            client.run_instances(
+                **placed,
+                ClientToken=order.token,  # asked twice, it is made once
+                ImageId=image["ImageId"],
+                InstanceType=kind,
+                MinCount=1,
+                MaxCount=1,
+                SecurityGroupIds=[group],
+                UserData=cloud_config(order),
+                InstanceInitiatedShutdownBehavior="stop",
+                MetadataOptions={"HttpTokens": "required"},
+                BlockDeviceMappings=[
+                    {
+                        "DeviceName": image["RootDeviceName"],
+                        "Ebs": {
+                            "VolumeSize": self._disk_gib,
+                            "VolumeType": "gp3",
+                            "DeleteOnTermination": True,
+                        },
+                    }
+                ],
+                TagSpecifications=[_tagged(kind, tags) for kind in ("instance", "volume")],
+            )
+            say("Waiting until it has started")
+            return self._up(client, order.token, say)
+
+    def find(self, token: str, details: str) -> MadeMachine | None:
+        """See `Provider.find`."""
+        with self._client(details) as client:
+            machine = _find(client, token)
+            return None if machine is None else self._made(client, machine)
+
+    def start(self, token: str, details: str) -> None:
+        """See `Provider.start`."""
+        with self._client(details) as client:
+            client.start_instances(InstanceIds=[_known(client, token)["InstanceId"]])
+            self._up(client, token)
+
+    def stop(self, token: str, details: str) -> None:
+        """See `Provider.stop`."""
+        with self._client(details) as client:
+            client.stop_instances(InstanceIds=[_known(client, token)["InstanceId"]])
+            _wait_for(client, token, "stopped")
+
+    def destroy(self, token: str, details: str) -> None:
+        """See `Provider.destroy`."""
+        with self._client(details) as client:
+            machine = _find(client, token)
+            if machine is not None:
+                client.terminate_instances(InstanceIds=[machine["InstanceId"]])
+            for group in _groups(client, TOKEN, token):
+                _delete_group(client, group["GroupId"])
+
+    def mine(self, owner: str) -> tuple[MadeMachine, ...]:
+        """See `Provider.mine`; a security group without a machine is there to be destroyed too."""
+        with self._client("") as client:
+            machines = [self._made(client, one) for one in _machines(client, OWNER, owner)]
+            known = {one.token for one in machines}
+            groups = (_tags(group) for group in _groups(client, OWNER, owner))
+            return (
+                *machines,
+                *(
+                    MadeMachine(token=tags[TOKEN], name=tags[TARGET], is_running=False)
+                    for tags in groups
+                    if tags[TOKEN] not in known
+                ),
+            )
+
+    def _client(self, details: str) -> Any:
+        """Connect where the machine was made, whatever the settings say by now."""
+        return _client(details or self._options.get("region", ""))
+
+    def _network(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+        """Give from which addresses the machine is to be reached."""
+        given = self._options.get("open_to", "")
+        try:
+            return ipaddress.ip_network(given)
+        except ValueError as error:
+            raise ConfigurationError(
+                "The option 'open_to' must say from which addresses the machine is reached, such "
+                f"as 203.0.113.7/32 for one. Got '{given}'. Or name a security group of yours "
+                "with --option security_group=sg-..."
+            ) from error
+
+    def _open_group(
+        self,
+        client: Any,
+        tags: Mapping[str, str],
+        network: ipaddress.IPv4Network | ipaddress.IPv6Network,
+        say: Say,
+    ) -> str:
+        """Make a security group that lets SSH in from where it is to be used."""
+        say(f"Making a security group that lets SSH in from {network}")
+        placed = {}
+        if "subnet" in self._options:
+            subnets = client.describe_subnets(SubnetIds=[self._options["subnet"]])["Subnets"]
+            placed = {"VpcId": subnets[0]["VpcId"]}
+        group = client.create_security_group(
+            GroupName=f"automl-remote-{tags[TOKEN]}",
+            Description="SSH to a target of automl-remote",
+            TagSpecifications=[_tagged("security-group", tags)],
+            **placed,
+        )["GroupId"]
+        ranges = (
+            {"IpRanges": [{"CidrIp": str(network)}]}
+            if network.version == 4
+            else {"Ipv6Ranges": [{"CidrIpv6": str(network)}]}
+        )
+        client.authorize_security_group_ingress(
+            GroupId=group,
+            IpPermissions=[{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, **ranges}],
+        )
+        return str(group)
+
+    def _image(self, client: Any, kind: str) -> Machine:
+        """Give the image that was asked for, or the newest one of the machine's architecture."""
+        asked = self._options.get("image")
+        if asked is not None:
+            found = client.describe_images(ImageIds=[asked])["Images"]
+            where = f"no image '{asked}'"
+        else:
+            kinds = client.describe_instance_types(InstanceTypes=[kind])["InstanceTypes"]
+            supported = kinds[0]["ProcessorInfo"]["SupportedArchitectures"]
+            architecture = next(one for one in ARCHITECTURES if one in supported)
+            pattern = IMAGE_NAMES.format(architecture=ARCHITECTURES[architecture])
+            filters = [_filter("name", pattern), _filter("architecture", architecture)]
+            found = client.describe_images(Owners=[IMAGE_OWNER], Filters=filters)["Images"]
+            where = f"no image of the name {pattern}"
+        if not found:
+            raise ProviderFailed(
+                f"EC2 has {where} in {client.meta.region_name}. "
+                "Give one with: --option image=ami-..."
+            )
+        return dict(max(found, key=lambda image: str(image["CreationDate"])))
+
+    def _up(self, client: Any, token: str, say: Say = lambda _: None) -> MadeMachine:
+        """Wait until a machine runs and its SSH server answers."""
+        made = self._made(client, _wait_for(client, token, "running"))
+        say(f"Waiting for its SSH server at {made.host}")
+        deadline = time.monotonic() + WAIT_S
+        while not answers(made.host, made.port):
+            if time.monotonic() > deadline:
+                raise ProviderFailed(
+                    f"The machine's SSH server at {made.host} does not answer within "
+                    f"{WAIT_S:.0f} s. Look whether its security group lets this address in."
+                )
+            time.sleep(POLL_S)
+        return made
+
+    def _made(self, client: Any, machine: Machine) -> MadeMachine:
+        tags = _tags(machine)
+        key = "PublicIpAddress" if self._address == "public" else "PrivateIpAddress"
+        return MadeMachine(
+            token=tags[TOKEN],
+            name=tags.get(TARGET, ""),
+            is_running=machine["State"]["Name"] in ("pending", "running"),
+            host=machine.get(key) or "",
+            user=self._options.get("user", "ubuntu"),
+            size=f"{machine['InstanceType']} in {client.meta.region_name}",
+            details=client.meta.region_name,
+        )
+
+
+def cloud_config(order: MachineOrder) -> str:
+    """Give what cloud-init does at the first boot: the SSH server's key, and who is let in."""
+    config = {
+        "ssh_keys": {
+            "ed25519_private": order.host_key,
+            "ed25519_public": public_half(order.host_key),
+        },
+        "ssh_authorized_keys": [order.public_key],
+        "disable_root": True,
+        "ssh_pwauth": False,
+    }
+    return f"#cloud-config\n{json.dumps(config)}\n"  # JSON is YAML
+
+
+@contextmanager
+def _client(region: str) -> Iterator[Any]:
+    """Connect to EC2; give what it says as one of our errors."""
+    try:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError as error:
+        raise ConfigurationError(
+            "The provider 'ec2' needs boto3: pip install 'mlflow-automl-remote[aws]'"
+        ) from error
+    try:
+        yield boto3.session.Session().client(  # the default one keeps credentials
+            "ec2",
+            region_name=region or None,
+            config=Config(retries={"mode": "standard"}, connect_timeout=10, read_timeout=60),
+        )
+    except ClientError as error:
+        said = error.response.get("Error", {})
+        raise ProviderFailed(
+            f"EC2 refuses {error.operation_name}: {said.get('Code', '')}: "
+            f"{' '.join(str(said.get('Message', error)).split())[:300]}"
+        ) from error
+    except BotoCoreError as error:
+        raise ProviderFailed(
+            f"EC2 cannot be asked: {' '.join(str(error).split())[:300]} Look at your settings "
+            "with: aws sts get-caller-identity"
+        ) from error
+
+
+def _filter(name: str, value: str) -> dict[str, object]:
+    return {"Name": name, "Values": [value]}
+
+
+def _tagged(kind: str, tags: Mapping[str, str]) -> dict[str, object]:
+    """Give tags that a thing has from its first moment."""
+    pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
+    return {"ResourceType": kind, "Tags": pairs}
+
+
+def _tags(thing: Mapping[str, Any]) -> dict[str, str]:
+    return {str(tag["Key"]): str(tag["Value"]) for tag in thing.get("Tags", ())}
+
+
+def _machines(client: Any, tag: str, value: str) -> list[Machine]:
+    """Find machines that are not gone, by a tag."""
+    pages = client.get_paginator("describe_instances").paginate(
+        Filters=[_filter(f"tag:{tag}", value)]
+    )
+    found = (one for page in pages for group in page["Reservations"] for one in group["Instances"])
+    return [one for one in found if one["State"]["Name"] not in ENDED]
+
+
+def _groups(client: Any, tag: str, value: str) -> list[Machine]:
+    filters = [_filter(f"tag:{tag}", value)]
+    return list(client.describe_security_groups(Filters=filters)["SecurityGroups"])
+
+
+def _find(client: Any, token: str) -> Machine | None:
+    found = _machines(client, TOKEN, token)
+    return found[0] if found else None
+
+
+def _known(client: Any, token: str) -> Machine:
+    machine = _find(client, token)
+    if machine is None:
+        raise ProviderFailed("The machine of this target is gone. Forget it with: destroy")
+    return machine
+
+
+def _wait_for(client: Any, token: str, state: str) -> Machine:
+    """Wait until a machine is in a state."""
+    deadline = time.monotonic() + WAIT_S
+    was = ""  # EC2 may take a moment until it finds what it has just made
+    while True:
+        machine = _find(client, token)
+        now = machine["State"]["Name"] if machine else "gone"
+        if machine is not None and now == state:
+            return machine
+        if time.monotonic() > deadline or (was and now == "gone"):
+            raise ProviderFailed(
+                f"The machine is {now}, not {state}, and was {was or 'never seen'} before. EC2's "
+                "console says why; often there is no room for this instance_type just now."
+            )
+        was = now if machine else was
+        time.sleep(POLL_S)
+
+
+def _delete_group(client: Any, group: str) -> None:
+    """Delete a security group; the machine that had it lets it go a little after its end."""
+    from botocore.exceptions import ClientError
+
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            client.delete_security_group(GroupId=group)
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code")
+            if code != "DependencyViolation" or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        time.sleep(POLL_S)
