@@ -26,19 +26,35 @@ _provider = click.option(
     help="docker-local: a container on this machine. ec2: at Amazon. exec: what a command makes.",
 )
 
+_DURATION = click.FloatRange(min=0, min_open=True, max=100_000)
+
 
 @click.command()
 @click.argument("name")
 @_provider
 @_option
-def create(name: str, provider: str, options: Sequence[str]) -> None:
+@click.option("--ttl", type=_DURATION, metavar="HOURS", help="Switch it off after so long.")
+@click.option("--idle-stop", type=_DURATION, metavar="MINUTES", help="So when it is not used.")
+def create(
+    name: str,
+    provider: str,
+    options: Sequence[str],
+    *,
+    ttl: float | None,
+    idle_stop: float | None,
+) -> None:
     """Make a machine and save it under a name; one that was made before is found."""
     from mlflow_automl_remote import providers
     from mlflow_automl_remote.terminal import clean
 
     with clean_errors():
         target, is_new = providers.create(
-            name, provider, _pairs(options), lambda line: click.echo(clean(line))
+            name,
+            provider,
+            _pairs(options),
+            lambda line: click.echo(clean(line)),
+            ttl_hours=ttl or 0.0,
+            idle_minutes=idle_stop or 0.0,
         )
         click.echo(f"{'Created' if is_new else 'Found existing'} target '{name}'")
         click.echo(clean(f"Machine:   {target.machine}"))

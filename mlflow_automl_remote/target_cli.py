@@ -140,6 +140,10 @@ def _where(known: SavedTarget) -> str:
     if made is None:
         return f"{known.config.get('user')}@{known.config.get('host')}"
     facts = f"{made.provider}, {made.size or 'size not known'}, since {made.begun_at}"
+    if made.ttl_hours:
+        facts += f", off after {made.ttl_hours:g} h"
+    if made.idle_minutes:
+        facts += f", off when idle for {made.idle_minutes:g} min"
     if not known.config:
         return f"creating it was interrupted ({facts}): automl-remote target destroy {known.name}"
     return f"{known.config['user']}@{known.config['host']}:{known.config['port']}   {facts}"

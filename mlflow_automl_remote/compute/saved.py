@@ -31,6 +31,8 @@ class Creation:
         begun_at: When that was, in ISO 8601.
         size: What it costs by, in words.
         details: The provider's own.
+        ttl_hours: After which it switches itself off; 0 for never.
+        idle_minutes: Without use, after which it does so; 0 for never.
     """
 
     provider: str
@@ -39,6 +41,8 @@ class Creation:
     begun_at: str
     size: str = ""
     details: str = ""
+    ttl_hours: float = 0.0
+    idle_minutes: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

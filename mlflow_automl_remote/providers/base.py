@@ -23,6 +23,8 @@ class MachineOrder:
         public_key: Lets its user in, as a line of `authorized_keys`.
         host_key: Private key, in OpenSSH's format, that its SSH server can be given, so that it
             is known from the first packet on.
+        ttl_hours: After which it switches itself off; 0 for never.
+        idle_minutes: Without use, after which it does so; 0 for never.
     """
 
     name: str
@@ -30,6 +32,13 @@ class MachineOrder:
     owner: str
     public_key: str
     host_key: str
+    ttl_hours: float = 0.0
+    idle_minutes: float = 0.0
+
+    @property
+    def ends_itself(self) -> bool:
+        """Whether it is to switch itself off at some time."""
+        return bool(self.ttl_hours or self.idle_minutes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlflow_automl_remote.errors import ConfigurationError, ProviderFailed
 from mlflow_automl_remote.providers.base import MachineOrder, MadeMachine, Say, answers
+from mlflow_automl_remote.providers.switch_off import watch_argv, watch_program
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -41,6 +42,10 @@ BOOT: Final = f"""
 set -e
 mkdir -p /run/sshd
 id {ACCOUNT} >/dev/null 2>&1 || useradd --create-home --shell /bin/bash --password '*' {ACCOUNT}
+if [ $# -gt 0 ]; then
+    /usr/sbin/sshd -D -e -f /etc/automl-remote/sshd_config &
+    exec "$@"
+fi
 exec /usr/sbin/sshd -D -e -f /etc/automl-remote/sshd_config
 """
 """What the container runs; it holds nothing that was given from outside."""
@@ -82,14 +87,16 @@ class DockerLocal:
             _ensure_network(client)
             port = _free_port()
             say(f"Starting a container of {image}")
-            chosen: dict[str, Any] = {"restart_policy": {"Name": "unless-stopped"}}
+            # One that switches itself off ends with status 0, and has to stay off.
+            policy = "on-failure" if order.ends_itself else "unless-stopped"
+            chosen: dict[str, Any] = {"restart_policy": {"Name": policy}}
             if self._cores:
                 chosen["nano_cpus"] = int(self._cores * 1e9)
             if self._memory_gib:
                 chosen["mem_limit"] = int(self._memory_gib * 2**30)
             container = client.containers.create(
                 image,
-                ["/bin/sh", "-c", BOOT],
+                _boot(order),
                 name=f"automl-remote-{order.name}-{order.token[:8]}",
                 hostname=order.name.replace("_", "-")[:63],
                 labels={TOKEN: order.token, OWNER: order.owner, TARGET: order.name},
@@ -115,6 +122,7 @@ class DockerLocal:
                 ("host_key", order.host_key, 0o600),
                 ("authorized_keys", f"{order.public_key}\n", 0o644),
                 ("sshd_config", config, 0o644),
+                ("watch.py", watch_program(), 0o644),
             ):
                 entry = tarfile.TarInfo(f"etc/automl-remote/{name}")
                 entry.size, entry.mode = len(content), mode
@@ -208,6 +216,13 @@ def _built(client: DockerClient, base: str, say: Say) -> str:
 def _ensure_network(client: DockerClient) -> None:
     if NETWORK not in [network.name for network in client.networks.list()]:
         client.networks.create(NETWORK, driver="bridge", labels={TOKEN: ""})
+
+
+def _boot(order: MachineOrder) -> list[str]:
+    argv = ["/bin/sh", "-c", BOOT]
+    if order.ends_itself:
+        argv += ["boot", *watch_argv("/etc/automl-remote/watch.py", ACCOUNT, order)]
+    return argv
 
 
 def _find(client: DockerClient, token: str) -> Container | None:

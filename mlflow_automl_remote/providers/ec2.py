@@ -12,6 +12,7 @@ from typing import Any, Final
 from mlflow_automl_remote.errors import ConfigurationError, ProviderFailed
 from mlflow_automl_remote.providers.base import MachineOrder, MadeMachine, Say, answers
 from mlflow_automl_remote.providers.keys import public_half
+from mlflow_automl_remote.providers.switch_off import watch_unit
 
 NAME: Final = "ec2"
 OPTIONS: Final[Mapping[str, str]] = {
@@ -27,6 +28,7 @@ OPTIONS: Final[Mapping[str, str]] = {
 }
 INSTANCE_TYPE: Final = "m7i.2xlarge"
 DISK_GIB: Final = 50
+USER: Final = "ubuntu"
 IMAGE_OWNER: Final = "099720109477"  # Canonical
 IMAGE_NAMES: Final = "ubuntu/images/hvm-ssd*/ubuntu-noble-24.04-{architecture}-server-*"
 ARCHITECTURES: Final = {"x86_64": "amd64", "arm64": "arm64"}
@@ -90,7 +92,7 @@ class Ec2:
                 MinCount=1,
                 MaxCount=1,
                 SecurityGroupIds=[group],
-                UserData=cloud_config(order),
+                UserData=cloud_config(order, self._options.get("user", USER)),
                 InstanceInitiatedShutdownBehavior="stop",
                 MetadataOptions={"HttpTokens": "required"},
                 BlockDeviceMappings=[
@@ -239,13 +241,13 @@ class Ec2:
             name=tags.get(TARGET, ""),
             is_running=machine["State"]["Name"] in ("pending", "running"),
             host=machine.get(key) or "",
-            user=self._options.get("user", "ubuntu"),
+            user=self._options.get("user", USER),
             size=f"{machine['InstanceType']} in {client.meta.region_name}",
             details=client.meta.region_name,
         )
 
 
-def cloud_config(order: MachineOrder) -> str:
+def cloud_config(order: MachineOrder, account: str) -> str:
     """Give what cloud-init does at the first boot: the SSH server's key, and who is let in."""
     config = {
         "ssh_keys": {
@@ -255,6 +257,7 @@ def cloud_config(order: MachineOrder) -> str:
         "ssh_authorized_keys": [order.public_key],
         "disable_root": True,
         "ssh_pwauth": False,
+        **watch_unit(order, account),
     }
     return f"#cloud-config\n{json.dumps(config)}\n"  # JSON is YAML
 

@@ -29,6 +29,7 @@ from mlflow_automl_remote.errors import (
     ProviderFailed,
     TransportError,
 )
+from mlflow_automl_remote.providers import command
 from mlflow_automl_remote.providers.base import MachineOrder, MadeMachine, Provider, Say
 from mlflow_automl_remote.providers.keys import make_key
 from mlflow_automl_remote.providers.registry import provider_of
@@ -54,7 +55,13 @@ class Stray:
 
 
 def create(
-    name: str, provider_name: str, options: Mapping[str, str], say: Say
+    name: str,
+    provider_name: str,
+    options: Mapping[str, str],
+    say: Say,
+    *,
+    ttl_hours: float = 0.0,
+    idle_minutes: float = 0.0,
 ) -> tuple[SavedTarget, bool]:
     """Make a machine and save it as a target; find it where it has been made before.
 
@@ -63,6 +70,8 @@ def create(
         provider_name: One of `PROVIDERS`.
         options: Of the provider.
         say: Gets a line for each step.
+        ttl_hours: After which it switches itself off, without sweeps; 0 for never.
+        idle_minutes: Without use, after which it does so; 0 for never.
 
     Returns:
         The target, and whether it is new.
@@ -74,6 +83,11 @@ def create(
     """
     saved.check_name(name)
     provider = provider_of(provider_name, options)
+    if provider_name == command.NAME and (ttl_hours or idle_minutes):
+        raise ConfigurationError(
+            f"The provider '{provider_name}' cannot make a machine switch itself off. Let your "
+            "own command see to it, and leave out --ttl and --idle-stop."
+        )
     if name in saved.saved_names():
         return _existing(name, provider_name), False
     token, user_key, host_key = uuid.uuid4().hex, make_key(), make_key()
@@ -86,6 +100,8 @@ def create(
         options=dict(options),
         token=token,
         begun_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        ttl_hours=ttl_hours,
+        idle_minutes=idle_minutes,
     )
     SavedTarget(name=name, config={}, creation=creation).save()
     order = MachineOrder(
@@ -94,6 +110,8 @@ def create(
         owner=_owner(),
         public_key=user_key.public,
         host_key=host_key.private,
+        ttl_hours=ttl_hours,
+        idle_minutes=idle_minutes,
     )
     with _nothing_left(provider, name, token):
         made = provider.create(order, say)

@@ -247,6 +247,10 @@ def test_the_example_with_terraform_makes_a_machine_whose_host_key_is_known(
         (["--provider", "azure"], "must be one of docker-local, ec2, exec"),
         (["--provider", "exec"], "needs --option create=COMMAND"),
         (["--provider", "exec", "--option", "create"], "must be KEY=VALUE"),
+        (
+            ["--provider", "exec", "--option", "create=a", "--option", "destroy=b", "--ttl", "1"],
+            "leave out --ttl",
+        ),
         (["--provider", "exec", "--option", "colour=red"], "has no option 'colour'"),
         (["--provider", "docker-local", "--option", "cores=none"], "must be a number above 0"),
     ],

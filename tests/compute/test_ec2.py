@@ -29,6 +29,7 @@ from mlflow_automl_remote.cli import main
 from mlflow_automl_remote.compute import connect, parse_target
 from mlflow_automl_remote.providers import MadeMachine, ec2
 
+ENDS = ["--ttl", "8", "--idle-stop", "30"]
 OPTIONS = ("instance_type=m6i.xlarge", "open_to=203.0.113.7/32")
 CRASH = """
 import os, signal, sys
@@ -99,14 +100,18 @@ def boots(cloud: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 def _first_boot(client: Any, machine: str, server: SshServer) -> None:
     """Do with the user data what cloud-init does."""
-    found = client.describe_instance_attribute(InstanceId=machine, Attribute="userData")
-    first, _, rest = base64.b64decode(found["UserData"]["Value"]).decode().partition("\n")
-    assert first == "#cloud-config"
-    config = json.loads(rest)
+    config = _user_data(client, machine)
     server.host_key.write_text(config["ssh_keys"]["ed25519_private"])
     keys = "\n".join(config["ssh_authorized_keys"])
     (server.folder / "authorized_keys").write_text(f"{keys}\n")
     (server.folder / "booted").touch()
+
+
+def _user_data(client: Any, machine: str) -> dict[str, Any]:
+    found = client.describe_instance_attribute(InstanceId=machine, Attribute="userData")
+    first, _, rest = base64.b64decode(found["UserData"]["Value"]).decode().partition("\n")
+    assert first == "#cloud-config"
+    return dict(json.loads(rest))
 
 
 def target(*words: str) -> Result:
@@ -131,7 +136,7 @@ def groups(client: Any) -> list[dict[str, Any]]:
 def test_a_machine_is_made_used_stopped_started_and_taken_away(
     cloud: Any, boots: SshServer
 ) -> None:
-    done = target("create", "big", "--provider", "ec2", *options(*OPTIONS, "disk_gib=80"))
+    done = target("create", "big", "--provider", "ec2", *options(*OPTIONS, "disk_gib=80"), *ENDS)
     assert done.exit_code == 0, done.output
     assert "Created target 'big'" in done.output
     (machine,) = machines(cloud)
@@ -143,7 +148,13 @@ def test_a_machine_is_made_used_stopped_started_and_taken_away(
     assert [one["CidrIp"] for one in rule["IpRanges"]] == ["203.0.113.7/32"]
     with connect(parse_target({"target": "big"})) as connection:
         assert connection.machine.system == "Linux"
-    assert "ec2, m6i.xlarge in eu-central-1, since 20" in target("list").output
+    listed = target("list").output
+    assert "ec2, m6i.xlarge in eu-central-1, since 20" in listed
+    assert "off after 8 h, off when idle for 30 min" in listed
+    (program, unit) = _user_data(cloud, machine["InstanceId"])["write_files"]
+    compile(program["content"], "watch.py", "exec")
+    command = f"python3 {program['path']} --account ubuntu --ttl-hours 8 --idle-minutes 30"
+    assert f"'{command} && exec systemctl poweroff'" in unit["content"]
     assert "None" in target("strays", "--provider", "ec2").output
 
     assert target("stop", "big").exit_code == 0

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from docker.models.containers import Container
 from docker_engine import ACCOUNT, CERTIFICATES, Engine, Vm, pack
 from mlflow.artifacts import download_artifacts
 from sklearn.datasets import load_digits
@@ -217,6 +218,36 @@ def test_a_sweep_on_a_container_that_was_created_for_it(
     assert set(docker_engine.client.containers.list(all=True)) == set(before)
     networks = [network.name for network in docker_engine.client.networks.list()]
     assert "automl-remote" not in networks
+
+
+def test_a_container_that_nobody_uses_switches_itself_off_and_stays_off(
+    docker_engine: Engine, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", docker_engine.url)
+    before = docker_engine.client.containers.list(all=True)
+    status, output = terminal.automl_remote(
+        "target", "create", "idle", "--option", f"image={docker_engine.image}",
+        "--idle-stop", "0.05",
+    )  # fmt: skip
+    assert status == 0, output
+    (container,) = set(docker_engine.client.containers.list(all=True)) - set(before)
+    assert "off when idle for 0.05 min" in terminal.automl_remote("target", "list")[1]
+    _wait_until_off(container)
+    status, output = terminal.automl_remote("target", "start", "idle")
+    assert status == 0, output
+    _wait_until_off(container)
+    assert terminal.automl_remote("target", "destroy", "idle", "--discard")[0] == 0
+    assert set(docker_engine.client.containers.list(all=True)) == set(before)
+
+
+def _wait_until_off(container: Container) -> None:
+    container.reload()
+    deadline = time.monotonic() + 60
+    while container.status != "exited":
+        assert time.monotonic() < deadline, container.logs()
+        time.sleep(0.2)
+        container.reload()
+    assert container.attrs["State"]["ExitCode"] == 0
 
 
 def test_an_engine_that_is_not_there_is_one_line(
