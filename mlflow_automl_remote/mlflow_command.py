@@ -7,7 +7,6 @@ this is one, of no context: it looks at the command once, when MLflow is importe
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +49,8 @@ def run_words(argv: Sequence[str], orig_argv: Sequence[str]) -> Sequence[str] | 
 
 def check(words: Sequence[str]) -> None:
     """End the process with a message if these words of an `mlflow run` have a wrong config."""
+    import argparse  # MLflow is imported by much that is no `mlflow run`
+
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-b", "--backend")
     parser.add_argument("-c", "--backend-config")

@@ -8,12 +8,16 @@ import sys
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import overload
 
 from mlflow_automl_remote.journal.events import ArtifactFile
 
-_known_names: dict[tuple[str, ...], tuple[str, ...]] = {}
-"""One copy of the metrics' names, which are the same in all iterations of a sweep."""
+
+@lru_cache(maxsize=16)
+def _one_copy(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Give the names of metrics, which are the same in all iterations of a sweep, once."""
+    return names
 
 
 class FoldScores(Mapping[str, tuple[float | None, ...]]):
@@ -26,8 +30,7 @@ class FoldScores(Mapping[str, tuple[float | None, ...]]):
     __slots__ = ("_n_folds", "_names", "_values")
 
     def __init__(self, rows: Mapping[str, tuple[float | None, ...]]) -> None:
-        names = tuple(sys.intern(name) for name in rows)
-        self._names = _known_names.setdefault(names, names)
+        self._names = _one_copy(tuple(sys.intern(name) for name in rows))
         self._n_folds = len(next(iter(rows.values()), ()))
         self._values = array(
             "d", [math.nan if one is None else one for row in rows.values() for one in row]
