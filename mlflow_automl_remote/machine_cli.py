@@ -23,7 +23,8 @@ _provider = click.option(
     "--provider",
     default="docker-local",
     show_default=True,
-    help="docker-local: a container on this machine. ec2: at Amazon. exec: what a command makes.",
+    help="docker-local: a container on this machine. ec2: at Amazon. azure: at Microsoft. "
+    "exec: what a command makes.",
 )
 
 _DURATION = click.FloatRange(min=0, min_open=True, max=100_000)

@@ -74,9 +74,10 @@ class Provider(Protocol):
     name: str
 
     def create(self, order: MachineOrder, say: Say) -> MadeMachine:
-        """Make a machine and wait until its SSH server answers.
+        """Make a machine and wait until it runs.
 
         Raises:
+            ConfigurationError: An option is missing or wrong; nothing has been made.
             ProviderFailed: It could not be made.
         """
 
@@ -89,7 +90,7 @@ class Provider(Protocol):
         """
 
     def start(self, token: str, details: str) -> None:
-        """Start a stopped machine and wait until its SSH server answers."""
+        """Start a stopped machine and wait until it runs."""
 
     def stop(self, token: str, details: str) -> None:
         """Stop a machine; its disk stays."""

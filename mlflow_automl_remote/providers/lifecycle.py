@@ -152,9 +152,13 @@ def _nothing_left(provider: Provider, name: str, token: str) -> Iterator[None]:
     """Take a machine away again if it could not be made ready."""
     try:
         yield
-    except BaseException:
-        with contextlib.suppress(ProviderFailed, ConfigurationError):
+    except BaseException as error:
+        try:
             provider.destroy(token, "")
+        except (ProviderFailed, ConfigurationError):
+            if isinstance(error, ConfigurationError):  # nothing had been made
+                _forget(name)
+        else:
             _forget(name)
         raise
 

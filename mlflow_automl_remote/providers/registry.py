@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from mlflow_automl_remote.errors import ConfigurationError
-from mlflow_automl_remote.providers import command, docker_local, ec2
+from mlflow_automl_remote.providers import azure, command, docker_local, ec2
 from mlflow_automl_remote.providers.base import Provider
 
 PROVIDERS: Final[Mapping[str, Mapping[str, str]]] = {
     docker_local.NAME: docker_local.OPTIONS,
     ec2.NAME: ec2.OPTIONS,
+    azure.NAME: azure.OPTIONS,
     command.NAME: command.OPTIONS,
 }
 """What each option means, by provider."""
@@ -33,6 +34,10 @@ def provider_of(name: str, options: Mapping[str, str]) -> Provider:
                 f"The provider '{name}' has no option '{key}'. "
                 f"Known are: {', '.join(PROVIDERS[name])}."
             )
-    if name == docker_local.NAME:
-        return docker_local.DockerLocal(options)
-    return ec2.Ec2(options) if name == ec2.NAME else command.Command(options)
+    make: Mapping[str, Callable[[Mapping[str, str]], Provider]] = {
+        docker_local.NAME: docker_local.DockerLocal,
+        ec2.NAME: ec2.Ec2,
+        azure.NAME: azure.Azure,
+        command.NAME: command.Command,
+    }
+    return make[name](options)

@@ -244,7 +244,7 @@ def test_the_example_with_terraform_makes_a_machine_whose_host_key_is_known(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--provider", "azure"], "must be one of docker-local, ec2, exec"),
+        (["--provider", "mainframe"], "must be one of docker-local, ec2, azure, exec"),
         (["--provider", "exec"], "needs --option create=COMMAND"),
         (["--provider", "exec", "--option", "create"], "must be KEY=VALUE"),
         (
