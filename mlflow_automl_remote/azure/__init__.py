@@ -10,7 +10,7 @@ from typing import Final
 
 from mlflow_automl_remote.azure.automl import AutoMLConfig
 from mlflow_automl_remote.azure.child_run import ChildRun
-from mlflow_automl_remote.azure.compute import ComputeTarget, RemoteCompute
+from mlflow_automl_remote.azure.compute import ComputeTarget, DsvmCompute, RemoteCompute
 from mlflow_automl_remote.azure.experiment import Experiment, Workspace
 from mlflow_automl_remote.azure.run import AutoMLRun
 from mlflow_automl_remote.azure.widgets import RunDetails
@@ -22,6 +22,7 @@ __all__ = [
     "AutoMLRun",
     "ChildRun",
     "ComputeTarget",
+    "DsvmCompute",
     "Experiment",
     "RemoteCompute",
     "RunDetails",
@@ -39,7 +40,6 @@ _ENVIRONMENT: Final = (
     "get_data.py go into the project's requirements.txt"
 )
 _REFUSED: Final = {
-    "DsvmCompute": f"machines are not created here; {_ATTACH}",
     "AmlCompute": f"clusters are not offered; {_ATTACH}",
     "BatchAiCompute": f"clusters are not offered; {_ATTACH}",
     "RunConfiguration": f"{_ENVIRONMENT}. Give AutoMLConfig a compute_target",

@@ -1,11 +1,11 @@
-"""Azure's names for attaching a machine over SSH."""
+"""Azure's names for attaching a machine over SSH, and for making one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mlflow_automl_remote import compute, terminal
+from mlflow_automl_remote import compute, providers, terminal
 from mlflow_automl_remote.compute import saved
 from mlflow_automl_remote.errors import ConfigurationError
 
@@ -22,8 +22,18 @@ class AttachConfiguration:
     fingerprint: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvisioningConfiguration:
+    """What `ComputeTarget.create` makes a machine from."""
+
+    provider: str
+    options: Mapping[str, str]
+    ttl_hours: float = 0.0
+    idle_minutes: float = 0.0
+
+
 class ComputeTarget:
-    """A machine that was attached under a name.
+    """A machine that was attached or created under a name.
 
     Args:
         workspace: The workspace; targets are saved with the user, so it is not asked.
@@ -70,6 +80,30 @@ class ComputeTarget:
         attached._lines = lines
         return attached
 
+    @classmethod
+    def create(
+        cls, workspace: object, name: str, provisioning_configuration: ProvisioningConfiguration
+    ) -> ComputeTarget:
+        """Make a machine and save it under a name; one that was made before is found.
+
+        Raises:
+            ConfigurationError: The name or a part of the configuration is wrong.
+            ProviderFailed: It could not be made; nothing is left of it.
+            TransportError: It was made, but does not let us in.
+        """
+        how, lines = provisioning_configuration, list[str]()
+        _, is_new = providers.create(
+            name,
+            how.provider,
+            how.options,
+            lines.append,
+            ttl_hours=how.ttl_hours,
+            idle_minutes=how.idle_minutes,
+        )
+        made = RemoteCompute(workspace, name)
+        made._lines = [*lines, f"{'Created' if is_new else 'Found existing'} target '{name}'"]
+        return made
+
     @property
     def type(self) -> str:
         """Azure's word for a machine over SSH."""
@@ -90,17 +124,39 @@ class ComputeTarget:
         return self.provisioning_state
 
     def wait_for_completion(self, show_output: bool = False) -> None:
-        """Do nothing but tell of the machine: `attach` has waited."""
+        """Do nothing but tell of the machine: `attach` and `create` have waited."""
         if show_output:
             with terminal.view() as view:
                 for line in self._lines or [f"'{self.name}' is attached: {self.machine}"]:
                     view.say(line)
 
     def detach(self) -> None:
-        """Forget the machine and its secrets; nothing on it is touched."""
+        """Forget the machine and its secrets; nothing on it is touched.
+
+        Raises:
+            ConfigurationError: It was created, so that nobody else would take it away.
+        """
+        if saved.load(self.name).creation is not None:
+            raise ConfigurationError(
+                f"The machine of '{self.name}' was created for it and would go on costing. "
+                "Take it away with delete()."
+            )
         saved.forget(self.name)
 
-    delete = detach
+    def delete(self, *, discard: bool = False) -> None:
+        """Take a created machine away; forget one that was attached.
+
+        Args:
+            discard: Whether sweeps may be lost that are running or not in MLflow.
+
+        Raises:
+            ConfigurationError: Sweeps would be lost.
+            ProviderFailed: It cannot be taken away; the target stays.
+        """
+        if saved.load(self.name).creation is None:
+            self.detach()
+        else:
+            providers.destroy(self.name, discard=discard)
 
 
 class RemoteCompute(ComputeTarget):
@@ -162,6 +218,46 @@ class RemoteCompute(ComputeTarget):
             password=password or None,
             passphrase=private_key_passphrase or None,
             fingerprint=fingerprint,
+        )
+
+
+class DsvmCompute(RemoteCompute):
+    """A Linux machine that is made: at Azure, or by another provider."""
+
+    @staticmethod
+    def provisioning_configuration(
+        vm_size: str | None = None,
+        location: str | None = None,
+        ssh_port: int = 22,
+        *,
+        provider: str = "azure",
+        ttl_hours: float = 0.0,
+        idle_minutes: float = 0.0,
+        **options: str,
+    ) -> ProvisioningConfiguration:
+        """Say what machine is to be made.
+
+        Args:
+            vm_size: As Azure names them.
+            location: Of Azure.
+            ssh_port: 22, and no other.
+            provider: Who makes it; see `automl-remote target create`.
+            ttl_hours: After which it switches itself off, without sweeps; 0 for never.
+            idle_minutes: Without use, after which it does so; 0 for never.
+            **options: Further options of the provider.
+
+        Raises:
+            ConfigurationError: There is no such provider, or it has no such option.
+        """
+        if ssh_port != 22:
+            raise ConfigurationError(
+                f"A machine that is made has its SSH server at port 22. Got {ssh_port} instead."
+            )
+        given = {"vm_size": vm_size, "location": location, **options}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        providers.provider_of(provider, chosen)  # raises where it is wrong
+        return ProvisioningConfiguration(
+            provider=provider, options=chosen, ttl_hours=ttl_hours, idle_minutes=idle_minutes
         )
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
-from sshd import SshServer
+from sshd import SshServer, public, running_sshd
 from waiting import wait_until
 
 import mlflow_automl_remote
@@ -173,10 +174,63 @@ def test_azures_names_do_what_they_did(
     assert 2 == again.register_model("wine", iteration=0 if best.iteration else 1).number
 
 
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[str]:
+    """A command that makes a machine, and takes it away: an SSH server that runs already."""
+    with running_sshd(tmp_path / "machine") as server:
+        facts = {
+            "host": "127.0.0.1",
+            "port": server.port,
+            "user": server.config()["user"],
+            "host_key": public(server.host_key),
+        }
+        script = tmp_path / "cloud.py"
+        script.write_text(
+            "import os, pathlib, sys\n"
+            f"folder = pathlib.Path({str(server.folder)!r})\n"
+            "if sys.argv[1] == 'create':\n"
+            "    key = os.environ['AUTOML_REMOTE_PUBLIC_KEY']\n"
+            "    (folder / 'authorized_keys').write_text(key + chr(10))\n"
+            f"    print({json.dumps(facts)!r})\n"
+            "else:\n"
+            "    (folder / 'authorized_keys').write_text('')\n"
+        )
+        yield f"{sys.executable} {script}"
+
+
+def test_a_machine_is_made_by_a_command_for_a_sweep_and_taken_away(
+    store: str, make_project: Callable[..., Path], command: str
+) -> None:
+    """From nothing to a model and back, by Azure's names; a sweep keeps its machine."""
+    how = azure.DsvmCompute.provisioning_configuration(
+        provider="exec", create=f"{command} create", destroy=f"{command} destroy"
+    )
+    ws = azure.Workspace.from_config()
+    target = azure.ComputeTarget.create(ws, "made", how)
+    target.wait_for_completion(show_output=True)
+    assert azure.ComputeTarget.create(ws, "made", how).address == "127.0.0.1"
+    with pytest.raises(ConfigurationError, match=r"delete\(\)"):
+        target.detach()
+    run = mlflow_automl_remote.submit(
+        {**SETTINGS, "iterations": 3},
+        {"target": "made", "env_manager": "local", "python": sys.executable},
+        project=make_project(WINE),
+    )
+    with pytest.raises(ConfigurationError, match=run.run_id):
+        target.delete()
+    assert run.wait(show=False) == "COMPLETED"
+    assert 3 == len(run.children())
+    run.close()
+    target.delete()
+    assert "made" not in ws.compute_targets
+
+
 def test_azures_names_without_a_meaning_say_what_to_use() -> None:
     """Nobody believes a name to have an effect that it has not."""
     with pytest.raises(ConfigurationError, match="attach a machine that you have"):
-        _ = azure.DsvmCompute
+        _ = azure.AmlCompute
+    with pytest.raises(ConfigurationError, match=r"at port 22\. Got 5022"):
+        azure.DsvmCompute.provisioning_configuration(ssh_port=5022)
     with pytest.raises(ConfigurationError, match="Give the address instead"):
         azure.RemoteCompute.attach_configuration("ada", resource_id="/subscriptions/1")
     with pytest.raises(ConfigurationError, match="get_data"):
