@@ -53,7 +53,7 @@ def create(
             name,
             provider,
             _pairs(options),
-            lambda line: click.echo(clean(line)),
+            _say,
             ttl_hours=ttl or 0.0,
             idle_minutes=idle_stop or 0.0,
         )
@@ -70,7 +70,7 @@ def start(name: str) -> None:
     from mlflow_automl_remote import providers
 
     with clean_errors():
-        providers.start(name)
+        providers.start(name, _say)
         click.echo(f"'{name}' runs.")
 
 
@@ -120,6 +120,12 @@ def strays(provider: str, options: Sequence[str], token: str | None) -> None:
             raise ConfigurationError(f"No stray machine has the token '{token}'.")
         providers.destroy_stray(chosen, given)
         click.echo(f"{token} is gone.")
+
+
+def _say(line: str) -> None:
+    from mlflow_automl_remote.terminal import clean
+
+    click.echo(clean(line))
 
 
 def _pairs(options: Sequence[str]) -> Mapping[str, str]:

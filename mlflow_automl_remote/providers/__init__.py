@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from mlflow_automl_remote.providers.base import MachineOrder, MadeMachine, Provider
 from mlflow_automl_remote.providers.lifecycle import (
-    Stray,
     create,
     destroy,
-    destroy_stray,
     start,
     stop,
-    strays,
 )
 from mlflow_automl_remote.providers.registry import PROVIDERS, provider_of
+from mlflow_automl_remote.providers.strays import Stray, destroy_stray, strays
 
 __all__ = [
     "PROVIDERS",

@@ -60,7 +60,7 @@ class Azure:
                 f"The provider '{NAME}' needs --option subscription=ID. "
                 "Yours is: az account show --query id"
             )
-        self._options = options
+        self.options = options
         self._image = options.get("image", IMAGE).split(":")
         if len(self._image) != 4 or not all(self._image):
             raise ConfigurationError(
@@ -77,7 +77,7 @@ class Azure:
 
     def create(self, order: MachineOrder, say: Say) -> MadeMachine:
         """See `Provider.create`; whether its SSH server answers is not known yet."""
-        if not {"location", "ssh_from"} <= self._options.keys():
+        if not {"location", "ssh_from"} <= self.options.keys():
             raise ConfigurationError(
                 f"The provider '{NAME}' needs --option location=NAME, and --option "
                 "ssh_from=NETWORK, such as your own address followed by /32."
@@ -89,8 +89,8 @@ class Azure:
                 f"automl-remote target stop {order.name}"
             )
         wish = azure_parts.Wish(
-            location=self._options["location"],
-            kind=self._options.get("vm_size", VM_SIZE),
+            location=self.options["location"],
+            kind=self.options.get("vm_size", VM_SIZE),
             image=self._image,
             disk_gib=self._disk_gib,
         )
@@ -103,7 +103,7 @@ class Azure:
             clients.resource.resource_groups.create_or_update(
                 group, {"location": wish.location, "tags": tags}
             )
-            say(f"Making its network, open to SSH from {self._options['ssh_from']}")
+            say(f"Making its network, open to SSH from {self.options['ssh_from']}")
             card = self._connect(clients, group, wish.location, say)
             say(f"Making a machine: {size}")
             machines = clients.compute.virtual_machines
@@ -119,7 +119,7 @@ class Azure:
             return _wait(kind.begin_create_or_update(group, PART, part), say)
 
         guard = make(
-            made.network_security_groups, azure_parts.guard(location, self._options["ssh_from"])
+            made.network_security_groups, azure_parts.guard(location, self.options["ssh_from"])
         )
         network = make(made.virtual_networks, azure_parts.network(location, guard.id))
         address = make(made.public_ip_addresses, azure_parts.address(location))
@@ -171,7 +171,7 @@ class Azure:
     @contextmanager
     def _clients(self) -> Iterator[_Clients]:
         """Give Azure's clients; give what it says as one of our errors."""
-        clients = _Clients(self._options["subscription"])
+        clients = _Clients(self.options["subscription"])
         from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
         try:

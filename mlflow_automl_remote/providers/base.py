@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -72,6 +72,14 @@ class Provider(Protocol):
     """Makes machines. Every method finds machines by their tokens, never by an earlier answer."""
 
     name: str
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """What leads to the same machines from any shell: as given, and what settings added.
+
+        Raises:
+            ConfigurationError: Something is neither given nor in any settings.
+        """
 
     def create(self, order: MachineOrder, say: Say) -> MadeMachine:
         """Make a machine and wait until it runs.

@@ -37,6 +37,7 @@ class Command:
     name = NAME
 
     def __init__(self, options: Mapping[str, str]) -> None:
+        self.options = options
         self._argv = {key: _words(key, text) for key, text in options.items()}
         for needed in ("create", "destroy"):
             if needed not in self._argv:

@@ -74,6 +74,7 @@ class DockerLocal:
     name = NAME
 
     def __init__(self, options: Mapping[str, str]) -> None:
+        self.options = options
         self._image = options.get("image", "")
         self._base = options.get("base_image", BASE_IMAGE)
         self._cores = _positive(options, "cores")

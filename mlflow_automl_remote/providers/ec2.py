@@ -5,18 +5,36 @@ from __future__ import annotations
 import ipaddress
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Final
 
 from mlflow_automl_remote.errors import ConfigurationError, ProviderFailed
+from mlflow_automl_remote.providers import ec2_api
 from mlflow_automl_remote.providers.base import MachineOrder, MadeMachine, Say, answers
+from mlflow_automl_remote.providers.ec2_api import (
+    OWNER,
+    TARGET,
+    TOKEN,
+    Machine,
+    connected,
+    delete_group,
+    find,
+    groups,
+    having,
+    known,
+    machines,
+    session_of,
+    tagged,
+    tags_of,
+    wait_for,
+)
 from mlflow_automl_remote.providers.keys import public_half
 from mlflow_automl_remote.providers.switch_off import watch_unit
 
 NAME: Final = "ec2"
 OPTIONS: Final[Mapping[str, str]] = {
     "region": "Where.  [default: that of your AWS settings]",
+    "profile": "Of your AWS settings.  [default: AWS_PROFILE]",
     "instance_type": "Size, such as c7i.4xlarge.  [default: m7i.2xlarge]",
     "image": "AMI with cloud-init and python3.  [default: newest Ubuntu 24.04]",
     "user": "Account that the image lets in.  [default: ubuntu]",
@@ -32,13 +50,6 @@ USER: Final = "ubuntu"
 IMAGE_OWNER: Final = "099720109477"  # Canonical
 IMAGE_NAMES: Final = "ubuntu/images/hvm-ssd*/ubuntu-noble-24.04-{architecture}-server-*"
 ARCHITECTURES: Final = {"x86_64": "amd64", "arm64": "arm64"}
-TOKEN, OWNER, TARGET = (f"automl-remote-{word}" for word in ("token", "owner", "target"))
-ENDED: Final = ("terminated", "shutting-down")
-WAIT_S: Final = 300.0
-POLL_S: Final = 2.0
-
-Machine = dict[str, Any]
-"""What EC2 says of an instance."""
 
 
 class Ec2:
@@ -55,6 +66,7 @@ class Ec2:
 
     def __init__(self, options: Mapping[str, str]) -> None:
         self._options = options
+        self._settled: Mapping[str, str] | None = None
         self._address = options.get("address", "public")
         if self._address not in ("public", "private"):
             raise ConfigurationError(
@@ -67,6 +79,20 @@ class Ec2:
             )
         self._disk_gib = int(text)
 
+    @property
+    def options(self) -> Mapping[str, str]:
+        """See `Provider.options`: with the region and the profile of your AWS settings."""
+        if self._settled is None:
+            session = session_of(self._options)
+            if not session.region_name:
+                raise ConfigurationError(
+                    "No AWS region is chosen. Give --option region=NAME or set AWS_DEFAULT_REGION."
+                )
+            self._settled = {**self._options, "region": session.region_name}
+            if session.profile_name != "default":
+                self._settled["profile"] = session.profile_name
+        return self._settled
+
     def create(self, order: MachineOrder, say: Say) -> MadeMachine:
         """See `Provider.create`."""
         tags = {
@@ -78,7 +104,7 @@ class Ec2:
         kind = self._options.get("instance_type", INSTANCE_TYPE)
         group = self._options.get("security_group")
         network = None if group else self._network()
-        with self._client("") as client:
+        with connected(self.options) as client:
             if network is not None:
                 group = self._open_group(client, tags, network, say)
             image = self._image(client, kind)
@@ -105,56 +131,52 @@ class Ec2:
                         },
                     }
                 ],
-                TagSpecifications=[_tagged(kind, tags) for kind in ("instance", "volume")],
+                TagSpecifications=[tagged(kind, tags) for kind in ("instance", "volume")],
             )
             say("Waiting until it has started")
             return self._up(client, order.token, say)
 
     def find(self, token: str, details: str) -> MadeMachine | None:
         """See `Provider.find`."""
-        with self._client(details) as client:
-            machine = _find(client, token)
+        with connected(self.options) as client:
+            machine = find(client, token)
             return None if machine is None else self._made(client, machine)
 
     def start(self, token: str, details: str) -> None:
         """See `Provider.start`."""
-        with self._client(details) as client:
-            client.start_instances(InstanceIds=[_known(client, token)["InstanceId"]])
+        with connected(self.options) as client:
+            client.start_instances(InstanceIds=[known(client, token)["InstanceId"]])
             self._up(client, token)
 
     def stop(self, token: str, details: str) -> None:
         """See `Provider.stop`."""
-        with self._client(details) as client:
-            client.stop_instances(InstanceIds=[_known(client, token)["InstanceId"]])
-            _wait_for(client, token, "stopped")
+        with connected(self.options) as client:
+            client.stop_instances(InstanceIds=[known(client, token)["InstanceId"]])
+            wait_for(client, token, "stopped")
 
     def destroy(self, token: str, details: str) -> None:
         """See `Provider.destroy`."""
-        with self._client(details) as client:
-            machine = _find(client, token)
+        with connected(self.options) as client:
+            machine = find(client, token)
             if machine is not None:
                 client.terminate_instances(InstanceIds=[machine["InstanceId"]])
-            for group in _groups(client, TOKEN, token):
-                _delete_group(client, group["GroupId"])
+            for group in groups(client, TOKEN, token):
+                delete_group(client, group["GroupId"])
 
     def mine(self, owner: str) -> tuple[MadeMachine, ...]:
         """See `Provider.mine`; a security group without a machine is there to be destroyed too."""
-        with self._client("") as client:
-            machines = [self._made(client, one) for one in _machines(client, OWNER, owner)]
-            known = {one.token for one in machines}
-            groups = (_tags(group) for group in _groups(client, OWNER, owner))
+        with connected(self.options) as client:
+            found = [self._made(client, one) for one in machines(client, OWNER, owner)]
+            tokens = {one.token for one in found}
+            left = (tags_of(group) for group in groups(client, OWNER, owner))
             return (
-                *machines,
+                *found,
                 *(
                     MadeMachine(token=tags[TOKEN], name=tags[TARGET], is_running=False)
-                    for tags in groups
-                    if tags[TOKEN] not in known
+                    for tags in left
+                    if tags[TOKEN] not in tokens
                 ),
             )
-
-    def _client(self, details: str) -> Any:
-        """Connect where the machine was made, whatever the settings say by now."""
-        return _client(details or self._options.get("region", ""))
 
     def _network(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         """Give from which addresses the machine is to be reached."""
@@ -184,7 +206,7 @@ class Ec2:
         group = client.create_security_group(
             GroupName=f"automl-remote-{tags[TOKEN]}",
             Description="SSH to a target of automl-remote",
-            TagSpecifications=[_tagged("security-group", tags)],
+            TagSpecifications=[tagged("security-group", tags)],
             **placed,
         )["GroupId"]
         ranges = (
@@ -209,7 +231,7 @@ class Ec2:
             supported = kinds[0]["ProcessorInfo"]["SupportedArchitectures"]
             architecture = next(one for one in ARCHITECTURES if one in supported)
             pattern = IMAGE_NAMES.format(architecture=ARCHITECTURES[architecture])
-            filters = [_filter("name", pattern), _filter("architecture", architecture)]
+            filters = [having("name", pattern), having("architecture", architecture)]
             found = client.describe_images(Owners=[IMAGE_OWNER], Filters=filters)["Images"]
             where = f"no image of the name {pattern}"
         if not found:
@@ -221,20 +243,20 @@ class Ec2:
 
     def _up(self, client: Any, token: str, say: Say = lambda _: None) -> MadeMachine:
         """Wait until a machine runs and its SSH server answers."""
-        made = self._made(client, _wait_for(client, token, "running"))
+        made = self._made(client, wait_for(client, token, "running", say))
         say(f"Waiting for its SSH server at {made.host}")
-        deadline = time.monotonic() + WAIT_S
+        deadline = time.monotonic() + ec2_api.WAIT_S
         while not answers(made.host, made.port):
             if time.monotonic() > deadline:
                 raise ProviderFailed(
                     f"The machine's SSH server at {made.host} does not answer within "
-                    f"{WAIT_S:.0f} s. Look whether its security group lets this address in."
+                    f"{ec2_api.WAIT_S:.0f} s. Look whether its security group lets you in."
                 )
-            time.sleep(POLL_S)
+            time.sleep(ec2_api.POLL_S)
         return made
 
     def _made(self, client: Any, machine: Machine) -> MadeMachine:
-        tags = _tags(machine)
+        tags = tags_of(machine)
         key = "PublicIpAddress" if self._address == "public" else "PrivateIpAddress"
         return MadeMachine(
             token=tags[TOKEN],
@@ -243,7 +265,6 @@ class Ec2:
             host=machine.get(key) or "",
             user=self._options.get("user", USER),
             size=f"{machine['InstanceType']} in {client.meta.region_name}",
-            details=client.meta.region_name,
         )
 
 
@@ -260,108 +281,3 @@ def cloud_config(order: MachineOrder, account: str) -> str:
         **watch_unit(order, account),
     }
     return f"#cloud-config\n{json.dumps(config)}\n"  # JSON is YAML
-
-
-@contextmanager
-def _client(region: str) -> Iterator[Any]:
-    """Connect to EC2; give what it says as one of our errors."""
-    try:
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError, ClientError
-    except ImportError as error:
-        raise ConfigurationError(
-            "The provider 'ec2' needs boto3: pip install 'mlflow-automl-remote[aws]'"
-        ) from error
-    try:
-        yield boto3.session.Session().client(  # the default one keeps credentials
-            "ec2",
-            region_name=region or None,
-            config=Config(retries={"mode": "standard"}, connect_timeout=10, read_timeout=60),
-        )
-    except ClientError as error:
-        said = error.response.get("Error", {})
-        raise ProviderFailed(
-            f"EC2 refuses {error.operation_name}: {said.get('Code', '')}: "
-            f"{' '.join(str(said.get('Message', error)).split())[:300]}"
-        ) from error
-    except BotoCoreError as error:
-        raise ProviderFailed(
-            f"EC2 cannot be asked: {' '.join(str(error).split())[:300]} Look at your settings "
-            "with: aws sts get-caller-identity"
-        ) from error
-
-
-def _filter(name: str, value: str) -> dict[str, object]:
-    return {"Name": name, "Values": [value]}
-
-
-def _tagged(kind: str, tags: Mapping[str, str]) -> dict[str, object]:
-    """Give tags that a thing has from its first moment."""
-    pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
-    return {"ResourceType": kind, "Tags": pairs}
-
-
-def _tags(thing: Mapping[str, Any]) -> dict[str, str]:
-    return {str(tag["Key"]): str(tag["Value"]) for tag in thing.get("Tags", ())}
-
-
-def _machines(client: Any, tag: str, value: str) -> list[Machine]:
-    """Find machines that are not gone, by a tag."""
-    pages = client.get_paginator("describe_instances").paginate(
-        Filters=[_filter(f"tag:{tag}", value)]
-    )
-    found = (one for page in pages for group in page["Reservations"] for one in group["Instances"])
-    return [one for one in found if one["State"]["Name"] not in ENDED]
-
-
-def _groups(client: Any, tag: str, value: str) -> list[Machine]:
-    filters = [_filter(f"tag:{tag}", value)]
-    return list(client.describe_security_groups(Filters=filters)["SecurityGroups"])
-
-
-def _find(client: Any, token: str) -> Machine | None:
-    found = _machines(client, TOKEN, token)
-    return found[0] if found else None
-
-
-def _known(client: Any, token: str) -> Machine:
-    machine = _find(client, token)
-    if machine is None:
-        raise ProviderFailed("The machine of this target is gone. Forget it with: destroy")
-    return machine
-
-
-def _wait_for(client: Any, token: str, state: str) -> Machine:
-    """Wait until a machine is in a state."""
-    deadline = time.monotonic() + WAIT_S
-    was = ""  # EC2 may take a moment until it finds what it has just made
-    while True:
-        machine = _find(client, token)
-        now = machine["State"]["Name"] if machine else "gone"
-        if machine is not None and now == state:
-            return machine
-        if time.monotonic() > deadline or (was and now == "gone"):
-            raise ProviderFailed(
-                f"The machine is {now}, not {state}, and was {was or 'never seen'} before. EC2's "
-                "console says why; often there is no room for this instance_type just now."
-            )
-        was = now if machine else was
-        time.sleep(POLL_S)
-
-
-def _delete_group(client: Any, group: str) -> None:
-    """Delete a security group; the machine that had it lets it go a little after its end."""
-    from botocore.exceptions import ClientError
-
-    deadline = time.monotonic() + WAIT_S
-    while True:
-        try:
-            client.delete_security_group(GroupId=group)
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code")
-            if code != "DependencyViolation" or time.monotonic() > deadline:
-                raise
-        else:
-            return
-        time.sleep(POLL_S)

@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from mlflow_automl_remote.compute.folders import config_folder
 from mlflow_automl_remote.compute.host_keys import remember
 from mlflow_automl_remote.compute.saved import Creation
 from mlflow_automl_remote.errors import (
+    AuthenticationFailed,
     ConfigurationError,
     ConnectFailed,
     ProviderFailed,
@@ -33,25 +34,14 @@ from mlflow_automl_remote.providers import command
 from mlflow_automl_remote.providers.base import MachineOrder, MadeMachine, Provider, Say
 from mlflow_automl_remote.providers.keys import make_key
 from mlflow_automl_remote.providers.registry import provider_of
+from mlflow_automl_remote.providers.strays import owner
 
 ANSWER_S: Final = 300.0
 """How long a new machine may take until its SSH server lets us in."""
+BOOT_S: Final = 60.0
+"""How long that server may refuse our key, because its system still boots."""
 POLL_S: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stray:
-    """A machine that no saved target leads to.
-
-    Attributes:
-        provider: That made it.
-        token: By which it is destroyed.
-        name: Of the target that it was made for.
-    """
-
-    provider: str
-    token: str
-    name: str
+SAY_S: Final = 15.0
 
 
 def create(
@@ -97,7 +87,7 @@ def create(
     _write_private(key_file, user_key.private)
     creation = Creation(
         provider=provider_name,
-        options=dict(options),
+        options=dict(provider.options),
         token=token,
         begun_at=datetime.now(UTC).isoformat(timespec="seconds"),
         ttl_hours=ttl_hours,
@@ -107,7 +97,7 @@ def create(
     order = MachineOrder(
         name=name,
         token=token,
-        owner=_owner(),
+        owner=owner(),
         public_key=user_key.public,
         host_key=host_key.private,
         ttl_hours=ttl_hours,
@@ -129,7 +119,7 @@ def create(
         )
         target.save()
     say("Waiting for it to let us in")
-    machine = _wait_for(name)
+    machine = _wait_for(name, say)
     target = replace(target, machine=machine)
     target.save()
     return target, True
@@ -169,21 +159,30 @@ def _vouch(made: MadeMachine, ordered: str, known_hosts: Path) -> None:
     remember(f"{place} {made.host_key or ordered}", known_hosts)
 
 
-def _wait_for(name: str) -> str:
+def _wait_for(name: str, say: Say) -> str:
     """Connect, as soon as a machine that boots lets us; return what it is."""
-    deadline = time.monotonic() + ANSWER_S
+    begin = told = time.monotonic()
     while True:
         try:
             with compute.connect(compute.parse_target({"target": name})) as connection:
                 return connection.machine.describe()
-        except ConnectFailed:
-            if time.monotonic() > deadline:
+        except (ConnectFailed, AuthenticationFailed) as error:
+            # While a system boots, its login says no to everybody.
+            limit_s = BOOT_S if isinstance(error, AuthenticationFailed) else ANSWER_S
+            if time.monotonic() - begin > limit_s:
                 raise
-            time.sleep(POLL_S)
+        if time.monotonic() - told > SAY_S:
+            told = time.monotonic()
+            say(f"It does not let us in yet, after {told - begin:.0f} s")
+        time.sleep(POLL_S)
 
 
-def start(name: str) -> None:
+def start(name: str, say: Say) -> None:
     """Start the machine of a target.
+
+    Args:
+        name: Of the target.
+        say: Gets a line for each step.
 
     Raises:
         ConfigurationError: The target was attached, not created.
@@ -196,7 +195,7 @@ def start(name: str) -> None:
     made = provider.find(creation.token, creation.details)
     if made is not None:
         _follow_move(saved.load(name), made)
-    _wait_for(name)
+    _wait_for(name, say)
 
 
 def _follow_move(target: SavedTarget, made: MadeMachine) -> None:
@@ -274,34 +273,6 @@ def _refuse_to_lose(name: str) -> None:
             )
 
 
-def strays(provider_name: str, options: Mapping[str, str]) -> tuple[Stray, ...]:
-    """Find machines of this user that no saved target leads to.
-
-    Raises:
-        ProviderFailed: The provider cannot be asked.
-    """
-    provider = provider_of(provider_name, options)
-    known = {
-        target.creation.token
-        for target in map(saved.load, saved.saved_names())
-        if target.creation is not None
-    }
-    return tuple(
-        Stray(provider=provider_name, token=made.token, name=made.name)
-        for made in provider.mine(_owner())
-        if made.token not in known
-    )
-
-
-def destroy_stray(stray: Stray, options: Mapping[str, str]) -> None:
-    """Take a machine away that no saved target leads to.
-
-    Raises:
-        ProviderFailed: It cannot be taken away.
-    """
-    provider_of(stray.provider, options).destroy(stray.token, "")
-
-
 def _creation(name: str, *, finished: bool = True) -> Creation:
     known = saved.load(name)
     if known.creation is None:
@@ -328,19 +299,6 @@ def _forget(name: str) -> None:
 
 def _folder(name: str) -> Path:
     return config_folder() / "machines" / name
-
-
-def _owner() -> str:
-    """Give the word that all machines of this user carry, made the first time."""
-    path = config_folder() / "owner"
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        aside = path.with_name(f"owner.new-{os.getpid()}")
-        aside.write_text(uuid.uuid4().hex)
-        with contextlib.suppress(FileExistsError):
-            os.link(aside, path)  # whoever is first
-        aside.unlink()
-    return path.read_text().strip()
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -26,8 +26,8 @@ from sshd import SshServer, running_sshd
 from waiting import wait_until
 
 from mlflow_automl_remote.cli import main
-from mlflow_automl_remote.compute import connect, parse_target
-from mlflow_automl_remote.providers import MadeMachine, ec2
+from mlflow_automl_remote.compute import connect, parse_target, saved
+from mlflow_automl_remote.providers import MadeMachine, ec2, ec2_api
 
 ENDS = ["--ttl", "8", "--idle-stop", "30"]
 OPTIONS = ("instance_type=m6i.xlarge", "open_to=203.0.113.7/32")
@@ -74,7 +74,7 @@ def cloud(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(ec2, "IMAGE_NAMES", IMAGE_NAMES)
-    monkeypatch.setattr(ec2, "POLL_S", 0.02)
+    monkeypatch.setattr(ec2_api, "POLL_S", 0.02)
     requests.post(f"{endpoint}/moto-api/reset", timeout=10).raise_for_status()
     return boto3.session.Session().client("ec2")
 
@@ -235,12 +235,33 @@ def test_wrong_options_are_told_before_anything_is_made(
     assert machines(cloud) == groups(cloud) == []
 
 
-def test_missing_credentials_are_told_in_one_line(
+def test_another_shell_looks_where_the_machine_was_made(
+    cloud: Any, boots: SshServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a crash: the region is saved before anything is made."""
+    assert target("create", "big", "--provider", "ec2", *options(*OPTIONS)).exit_code == 0
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    known = saved.load("big")
+    assert known.creation is not None
+    replace(known, config={}, creation=replace(known.creation, details="", size="")).save()
+    assert "interrupted" in target("list").output
+    assert target("destroy", "big").exit_code == 0
+    assert machines(cloud) == groups(cloud) == []
+
+
+def test_missing_settings_are_told_in_one_line_and_leave_nothing(
     cloud: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    words = ("create", "big", "--provider", "ec2", *options(*OPTIONS))
+    assert "Your AWS settings are wrong: The config profile (nobody)" in target(*words).output
+    monkeypatch.delenv("AWS_PROFILE")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    done = target("strays", "--provider", "ec2")
+    done = target(*words)
     assert done.exit_code == 1
-    assert done.output.startswith("Error: EC2 cannot be asked: Unable to locate credentials")
-    assert len(done.output.splitlines()) == 1
+    last = done.output.splitlines()[-1]
+    assert last.startswith("Error: AWS is not told who you are: Unable to locate credentials.")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    assert "Give --option region=NAME" in target(*words).output
+    assert "None" in target("list").output
