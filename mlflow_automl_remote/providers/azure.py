@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -202,6 +203,8 @@ class _Clients:
                 f"The provider '{NAME}' needs Azure's SDK. Install it with: "
                 'pip install "mlflow-automl-remote[azure]"'
             ) from error
+        # What failed comes as an error; the SDK logs it, too, in a line for each way to sign in.
+        logging.getLogger("azure").addHandler(logging.NullHandler())
         self._credential = SETTINGS.get("credential") or DefaultAzureCredential()
         chosen = {"base_url": ARM, **SETTINGS, "credential": self._credential}
         # Any: what they return is typed for one version of an API, and dicts are sent to all
@@ -228,7 +231,8 @@ def _group(token: str) -> str:
 
 
 def _who(error: Exception) -> str:
-    return f"Azure is not told who you are: {_said(error)}. Sign in with: az login"
+    first = str(getattr(error, "message", None) or error).splitlines()[0][:300].rstrip(". ")
+    return f"Azure is not told who you are: {first}. Sign in with: az login"
 
 
 def _said(error: Exception) -> str:

@@ -209,7 +209,7 @@ def _follow_move(target: SavedTarget, made: MadeMachine) -> None:
 
 
 def stop(name: str) -> None:
-    """Stop the machine of a target; what is on its disk stays.
+    """Stop the machine of a target, unless it is; what is on its disk stays.
 
     Raises:
         ConfigurationError: The target was attached, not created; or a sweep runs there.
@@ -217,6 +217,10 @@ def stop(name: str) -> None:
         TransportError: Whether a sweep runs there cannot be found out.
     """
     creation = _creation(name)
+    provider = provider_of(creation.provider, creation.options)
+    made = provider.find(creation.token, creation.details)
+    if made is not None and not made.is_running:
+        return
     with compute.connect(compute.parse_target({"target": name})) as connection:
         running = [
             sweep
@@ -228,7 +232,7 @@ def stop(name: str) -> None:
             f"A sweep runs on '{name}': run {running[0].run_id}. Wait for it, or end it with: "
             f"automl-remote cancel {running[0].run_id}"
         )
-    provider_of(creation.provider, creation.options).stop(creation.token, creation.details)
+    provider.stop(creation.token, creation.details)
 
 
 def destroy(name: str, *, discard: bool) -> None:

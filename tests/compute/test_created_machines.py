@@ -14,7 +14,9 @@ from click.testing import CliRunner, Result
 from sshd import SshServer, public, running_sshd
 
 from mlflow_automl_remote.cli import main
-from mlflow_automl_remote.compute import connect, parse_target
+from mlflow_automl_remote.compute import Connection, TargetSpec, connect, parse_target
+from mlflow_automl_remote.errors import AuthenticationFailed, ConnectFailed
+from mlflow_automl_remote.providers import lifecycle
 
 REPOSITORY = Path(__file__).parents[2]
 CLOUD = """
@@ -141,6 +143,31 @@ def test_a_machine_with_another_host_key_than_was_vouched_for_is_refused(
     assert machines(cloud) == ["made"]  # it is there to be looked at
     assert target("destroy", "made", "--discard").exit_code == 0
     assert machines(cloud) == []
+
+
+def test_a_machine_that_boots_refuses_everybody_for_a_while(
+    cloud: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for, and that is told; a key that it never takes is an error."""
+    refusals = [AuthenticationFailed("not yet"), ConnectFailed("not yet")]
+
+    def connect_late(spec: TargetSpec) -> Connection:
+        if refusals:
+            raise refusals.pop()
+        return connect(spec)
+
+    monkeypatch.setattr(lifecycle.compute, "connect", connect_late)
+    for name in ("POLL_S", "SAY_S"):
+        monkeypatch.setattr(lifecycle, name, 0.0)
+    done = create(cloud)
+    assert done.exit_code == 0, done.output
+    assert done.output.count("It does not let us in yet, after 0 s") == 2
+    assert target("destroy", "made").exit_code == 0
+    refusals.append(AuthenticationFailed("never"))
+    monkeypatch.setattr(lifecycle, "BOOT_S", -1.0)
+    done = create(cloud)
+    assert done.exit_code == 1
+    assert "Error: never" in done.output
 
 
 def test_a_machine_that_cannot_be_made_leaves_nothing(cloud: Path) -> None:
