@@ -59,8 +59,8 @@ class AutoMLRemoteBackend(AbstractBackend):
             follow = take_follow(config)
             if follow is None:  # under `mlflow run` nobody else waits
                 follow = click.get_current_context(silent=True) is not None
-            target = compute.parse_target(config)
             project = _Project.fetch(project_uri, version, entry_point, params)
+            target = compute.parse_target(config, project.docker_env)
             settings = project.arguments.config()
             with terminal.view() as view:
                 submitted = sweep_run.submit(
@@ -125,6 +125,7 @@ class _Project:
     params: dict[str, Any]
     folder: Path
     arguments: SweepArguments
+    docker_env: dict[str, Any] | None
 
     @classmethod
     def fetch(
@@ -141,6 +142,7 @@ class _Project:
             params=params,
             folder=folder,
             arguments=parse_command(command, entry_point).below(folder),
+            docker_env=spec.docker_env,
         )
 
     def create_run(self, experiment_id: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import pickle
 import threading
 import time
@@ -25,6 +24,7 @@ import cloudpickle
 
 from mlflow_automl_remote.automl import keeper
 from mlflow_automl_remote.automl.keeper import Order, Report
+from mlflow_automl_remote.automl.machine import n_cores
 from mlflow_automl_remote.automl.template import Template
 from mlflow_automl_remote.states import IterationState
 
@@ -277,7 +277,7 @@ class Executor:
 
 def available_cores() -> int:
     """Give the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return n_cores()
 
 
 def _receive(call: _Call) -> Report:

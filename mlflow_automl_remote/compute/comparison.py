@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import PurePosixPath
 
     from mlflow_automl_remote.compute.control import Control
+    from mlflow_automl_remote.compute.machine import Machine
     from mlflow_automl_remote.compute.target import Connection
     from mlflow_automl_remote.compute.workspace import Workspace
 
@@ -76,11 +77,13 @@ def compare(
     wanted = Wanted.from_json(connection.job(sweep_id).wanted())
     command = connection.prepare(wanted)
     place = workspace.comparison(uuid.uuid4().hex)
-    with connection.control() as control:
+    with connection.where_programs_run() as (control, machine):
         _refuse_gone(control, workspace, label)
         try:
             if incumbent is not None:
-                told = _send_model(connection, control, incumbent, wanted, place, on_progress)
+                told = _send_model(
+                    connection, control, machine, incumbent, wanted, place, on_progress
+                )
                 request = {**request, "incumbent": told}
             content = json.dumps(request).encode()
             control.request("put", content, path=str(place / "request.json"), mode=0o600)
@@ -101,9 +104,10 @@ def _refuse_gone(control: Control, workspace: Workspace, label: str) -> None:
         )
 
 
-def _send_model(
+def _send_model(  # noqa: PLR0913 - where, what, and whom to tell
     connection: Connection,
     control: Control,
+    machine: Machine,
     model: ForeignModel,
     wanted: Wanted,
     place: PurePosixPath,
@@ -112,10 +116,10 @@ def _send_model(
     """Send a model and make its environment; say how it is to be loaded."""
     meter = TransferMeter(on_progress, "upload", "Sending the incumbent's model")
     send_files(control, _packed(model.folder), place / "incumbent", meter)
-    agents = agent_recipe(connection.machine, wanted, conda=connection.spec.env_manager == "conda")
+    agents = agent_recipe(machine, wanted, conda=connection.spec.env_manager == "conda")
     if _suits(connection, model, agents):
         return {}
-    preparation = Preparation(connection.spec, connection.machine, connection.root, on_progress)
+    preparation = Preparation(connection.spec, machine, connection.root, on_progress)
     builder = preparation.builder(control)
     python = builder.ensure(_recipe(model, agents))
     return {"python": str(python), "variables": dict(builder.variables(python))}
@@ -125,9 +129,10 @@ def _suits(connection: Connection, model: ForeignModel, agents: Recipe) -> bool:
     """Whether the agent's environment loads a model as its own would."""
     spec = connection.spec
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if model.python and model.python != (here if spec.is_local else agents.python):
+    has_no_environment = spec.is_local and spec.container is None
+    if model.python and model.python != (here if has_no_environment else agents.python):
         return False
-    if spec.is_local:
+    if has_no_environment:
         return has_all(model.requirements, made_of=None)
     # Where there is no recipe, nobody knows what the environment has.
     return spec.env_manager in BUILDERS and has_all(model.requirements, agents.requirements)

@@ -29,7 +29,16 @@ Produce = Callable[[Write], None]
 
 BOOTSTRAP: Final = "import sys;i=sys.stdin.buffer;exec(i.read(int(i.readline())))"
 """Understood by every Python 3, and quoted the same way by sh, csh and fish."""
-MODULES: Final = ("wire", "files", "processes", "probe", "inventory", "boot", "server")
+MODULES: Final = (
+    "wire",
+    "files",
+    "processes",
+    "probe",
+    "inventory",
+    "boot",
+    "containers",
+    "server",
+)
 MIN_PYTHON: Final = (3, 8)
 TOO_OLD_STATUS: Final = 86
 NOT_FOUND_STATUS: Final = 127

@@ -131,6 +131,8 @@ def clean(control: Control, root: Root, current: Collection[str], *, discard: bo
             removed.append((root.sweeps / sweep.sweep_id, what, sweep.n_bytes))
     names = [path.name for path, _, _ in removed]
     control.request("boot_remove", names=names)
+    places = [str(path) for path, _, _ in removed]
+    control.request("remove_containers", workspaces=places)
     living = [each for each in found.sweeps if each.liveness is not Liveness.DEAD]
     unneeded = _unneeded(found, root, current, living)
     with _locked(control, [path for path, _, _ in unneeded]) as free:

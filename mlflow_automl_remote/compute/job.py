@@ -155,7 +155,15 @@ class Job:
         Raises:
             SweepNotFound: The workspace is gone.
         """
-        return self._read([self.workspace.wanted], 0, 0.0, READ_LIMIT_BYTES)[1]
+        return self.read_file(self.workspace.wanted)
+
+    def read_file(self, path: PurePosixPath) -> bytes:
+        """Read a small file of the workspace; nothing where it is not there.
+
+        Raises:
+            SweepNotFound: The workspace is gone.
+        """
+        return self._read([path], 0, 0.0, READ_LIMIT_BYTES)[1]
 
     def log_tail(self) -> bytes:
         """Read the end of the agent's log."""
@@ -231,6 +239,7 @@ class Job:
         with self._channel() as control:
             control.request("put", b"", path=str(self.workspace.published), mode=0o600)
             control.request("boot_remove", names=[self.workspace.sweep_id])
+            self._remove_container(control)
 
     def fetch(
         self,
@@ -254,6 +263,7 @@ class Job:
         """
         cookie = f"{COOKIE}={self.workspace.path}"
         with self._channel() as control:
+            self._remove_container(control)  # first: the engine starts again what ends in it
             reply = control.request(
                 "kill",
                 cookie=cookie,
@@ -276,7 +286,11 @@ class Job:
             )
         with self._channel() as control:
             control.request("boot_remove", names=[self.workspace.sweep_id])
+            self._remove_container(control)
             control.request("remove", paths=[str(self.workspace.path)])
+
+    def _remove_container(self, control: Control) -> None:
+        control.request("remove_containers", workspaces=[str(self.workspace.path)])
 
     def _signs(self) -> dict[str, str]:
         """Name the files by which the helper knows whether the agent lives."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 from mlflow_automl_remote.errors import ConnectionLost
@@ -31,6 +32,7 @@ class Machine:
         system: Such as "Linux".
         machine: Such as "x86_64".
         libc: Name and version of the C library, such as "glibc-2.36".
+        image: Id of the image, where it is a container.
     """
 
     label: str
@@ -43,6 +45,7 @@ class Machine:
     system: str
     machine: str
     libc: str
+    image: str = ""
 
     @classmethod
     def ask(cls, control: Control, label: str) -> Self:
@@ -69,6 +72,14 @@ class Machine:
             raise ConnectionLost(
                 f"{label} described itself in an unknown way: {error}."
             ) from error
+
+    def within(self, memory_gib: float | None, n_cores: int | None) -> Self:
+        """Give what a container with these limits has of it; None is no limit."""
+        return replace(
+            self,
+            n_cores=min(self.n_cores, n_cores or self.n_cores),
+            memory_bytes=int(min(self.memory_bytes, (memory_gib or math.inf) * 2**30)),
+        )
 
     @property
     def max_concurrent(self) -> int:

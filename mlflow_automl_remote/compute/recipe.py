@@ -33,7 +33,7 @@ class Recipe:
         interpreter: What uv is told to use: a path on the target, or a version that it downloads.
         requirements: Lines of a requirements file.
         overrides: Lines of uv's overrides.
-        platform: Of the target: system, architecture and C library.
+        platform: Of the target: system, architecture, C library and image, if it has one.
         imports: Modules that have to be importable.
         conda: Packages that conda installs; with None it has no part in this.
         channels: Where conda gets them.
@@ -76,7 +76,7 @@ def agent_recipe(machine: Machine, wanted: Wanted = NOTHING, *, conda: bool = Fa
         interpreter=machine.executable if suits else python,
         requirements=agent_requirements(wanted.requirements if conda else wanted.all_requirements),
         overrides=overrides(),
-        platform=f"{machine.system}-{machine.machine}-{machine.libc}",
+        platform=f"{machine.system}-{machine.machine}-{machine.libc}{machine.image}",
         conda=wanted.conda if conda else None,
         channels=wanted.channels if conda else (),
     )

@@ -18,7 +18,12 @@ from mlflow_automl_remote.compute.housekeeping import (
     take_inventory,
 )
 from mlflow_automl_remote.compute.job import Job, Liveness
-from mlflow_automl_remote.compute.launching import KEPT_VARIABLES, AgentCommand, start_at_boot
+from mlflow_automl_remote.compute.launching import (
+    KEPT_VARIABLES,
+    AgentCommand,
+    AgentIdentity,
+    start_at_boot,
+)
 from mlflow_automl_remote.compute.local import LocalTransport
 from mlflow_automl_remote.compute.machine import Machine
 from mlflow_automl_remote.compute.own_uv import uv_digest
@@ -37,12 +42,13 @@ from mlflow_automl_remote.compute.recipe import NOTHING, agent_recipe
 from mlflow_automl_remote.compute.sending import send_files
 from mlflow_automl_remote.compute.wanted import Wanted, read_wanted
 from mlflow_automl_remote.compute.workspace import Root, Workspace
-from mlflow_automl_remote.errors import ConnectionLost, TransportError
+from mlflow_automl_remote.errors import ConfigurationError, ConnectionLost, TransportError
 
 if TYPE_CHECKING:
     from pathlib import PurePosixPath
     from types import TracebackType
 
+    from mlflow_automl_remote.compute.contained import Contained
     from mlflow_automl_remote.compute.credentials import Credentials
     from mlflow_automl_remote.compute.helper.wire import Header
     from mlflow_automl_remote.compute.targets import TargetSpec
@@ -112,6 +118,8 @@ class Connection:
         self.fingerprint = transport.fingerprint
         with self.control() as control:
             self.machine = Machine.ask(control, transport.label)
+        if spec.container is not None:
+            self.machine = self.machine.within(spec.container.memory_gib, spec.container.cores)
         self.root = Root.resolve(spec.root, self.machine.home)
 
     @contextlib.contextmanager
@@ -141,7 +149,11 @@ class Connection:
             EnvironmentSetupFailed: The environment could not be built.
         """
         if self._command is None:
-            if self.spec.is_local:
+            if self.spec.container is not None:
+                with self.where_programs_run() as (control, machine):
+                    preparation = Preparation(self.spec, machine, self.root, self._on_progress)
+                    self._command = preparation.run(control, wanted)
+            elif self.spec.is_local:
                 kept = (*KEPT_VARIABLES, "PYTHONPATH")
                 self._command = AgentCommand(python=sys.executable, variables={}, kept=kept)
             else:
@@ -150,9 +162,25 @@ class Connection:
                     self._command = preparation.run(control, wanted)
         return self._command
 
+    @contextlib.contextmanager
+    def where_programs_run(self) -> Iterator[tuple[Control, Machine]]:
+        """Lend a helper that sees what an agent sees, in a container where that has one."""
+        with self.control() as control:
+            if self.spec.container is None:
+                yield control, self.machine
+            else:
+                with self._contained(control).inside() as inside:
+                    yield inside
+
+    def _contained(self, control: Control) -> Contained:
+        from mlflow_automl_remote.compute.contained import Contained  # docker takes 0.1 s
+
+        return Contained(self.spec, self._transport, control, self.root, self._on_progress)
+
     def _wanted(self, project: Path) -> Wanted:
         """Read what a project wants, if that has a say in anything."""
-        builds = not self.spec.is_local and self.spec.env_manager in BUILDERS
+        is_own = self.spec.is_local and self.spec.container is None
+        builds = not is_own and self.spec.env_manager in BUILDERS
         return read_wanted(project) if builds else NOTHING
 
     def _send(
@@ -201,7 +229,10 @@ class Connection:
         with self.control() as control:
             content = wanted.as_json().encode()
             control.request("put", content, path=str(job.workspace.wanted), mode=0o600)
-            if self.spec.resume_on_boot:
+            if self.spec.container is not None:
+                content = self.spec.container.as_json().encode()
+                control.request("put", content, path=str(job.workspace.container_spec), mode=0o600)
+            elif self.spec.resume_on_boot:
                 start_at_boot(control, job.workspace, command, module)
         self.start(job, command, module)
         return job
@@ -238,7 +269,7 @@ class Connection:
         try:
             self._send_project(workspace, packed, settings_json)
             self._on_progress(Progress(stage="start", text="Looking the data over"))
-            with self.control() as control:
+            with self.where_programs_run() as (control, _):
                 return run_program(control, command, CHECK_MODULE, workspace.path, "check.json")
         finally:
             with contextlib.suppress(TransportError), self.control() as control:
@@ -254,9 +285,31 @@ class Connection:
         """
         self._on_progress(Progress(stage="start", text="Starting the agent"))
         command = command or self.prepare(Wanted.from_json(job.wanted()))
-        agent = job.start(command, module)
+        if self.spec.container is None:
+            agent = job.start(command, module)
+        else:
+            agent = self._start_contained(job, command, module)
         text = f"The agent runs on {self.spec.label} as process {agent.pid}"
         self._on_progress(Progress(stage="start", text=text, fraction=1.0))
+
+    def _start_contained(self, job: Job, command: AgentCommand, module: str) -> AgentIdentity:
+        """Start an agent in a container, the one that its sweep was submitted with.
+
+        Raises:
+            ConfigurationError: The run names another one now; whoever can write its tags must
+                not be able to choose what is run.
+        """
+        if self.spec.container is None or self.spec.container.as_json().encode() != job.read_file(
+            job.workspace.container_spec
+        ):
+            raise ConfigurationError(
+                f"The sweep '{job.workspace.sweep_id}' was submitted for another container than "
+                "its run names now, so it is not started."
+            )
+        with self.control() as control:
+            return self._contained(control).launch(
+                job, command, module, is_published=job.is_published()
+            )
 
     def probe(self, index: str) -> tuple[Header, float]:
         """Ask what a doctor wants to know, and how far the target's clock is ahead, in s."""

@@ -9,9 +9,11 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from mlflow_automl_remote.compute import saved
+from mlflow_automl_remote.compute.containers import KEYS as CONTAINER_KEYS
+from mlflow_automl_remote.compute.containers import ContainerSpec, parse_container
 from mlflow_automl_remote.compute.credentials import Credentials
 from mlflow_automl_remote.compute.local import LABEL
 from mlflow_automl_remote.compute.ssh_config import host_settings
@@ -64,6 +66,7 @@ class TargetSpec:
         forward_variables: Names of variables that the host gets for it, beside those of the
             tracking server.
         overcommit: Whether `max_concurrent_iterations` may be more than its memory carries.
+        container: In which a sweep runs; None for none.
     """
 
     name: str | None = None
@@ -81,6 +84,7 @@ class TargetSpec:
     publish_from: PublishFrom = "client"
     forward_variables: tuple[str, ...] = ()
     overcommit: bool = False
+    container: ContainerSpec | None = None
 
     @property
     def is_local(self) -> bool:
@@ -112,7 +116,13 @@ class TargetSpec:
             key_file = content.pop("key_file", None)  # of versions that knew one only
             key_files = content.pop("key_files", [key_file] if key_file else [])
             names = content.pop("forward_variables", [])
-            spec = cls(**content, key_files=tuple(key_files), forward_variables=tuple(names))
+            inside = content.pop("container", None)
+            spec = cls(
+                **content,
+                key_files=tuple(key_files),
+                forward_variables=tuple(names),
+                container=None if inside is None else ContainerSpec.from_dict(inside),
+            )
             _check_words(spec.host, spec.user or None, spec.proxy_jump)
         except (ValueError, TypeError, AttributeError) as error:
             raise ConfigurationError(f"'{text}' is not a compute target: {error}.") from error
@@ -135,17 +145,37 @@ class TargetSpec:
         return here.or_else(known.credentials)
 
 
-def parse_target(config: Mapping[str, object]) -> TargetSpec:
+def parse_target(
+    config: Mapping[str, object], docker_env: Mapping[str, Any] | None = None
+) -> TargetSpec:
     """Read the compute target from a backend config.
 
     Args:
         config: `{}` or `{"target": "local"}` is this machine, `{"target": NAME}` one that was
             attached, `{"host": ...}` one over SSH. Other keys win over those that were saved.
+        docker_env: Of an MLproject file.
 
     Raises:
         ConfigurationError: A key is unknown, or has a value that is not allowed.
     """
-    given = dict(config)
+    container = parse_container(config, docker_env)
+    given = {key: value for key, value in config.items() if key not in CONTAINER_KEYS}
+    if container is None:
+        return _parse_plain(given)
+    python = _text(given, "python") or "python3"
+    if given.get("target") in (None, saved.LOCAL) and "host" not in given:
+        given.pop("python", None)
+    spec = replace(_parse_plain(given), container=container)
+    if spec.publish_from == "target":
+        raise ConfigurationError(
+            'With "environment": "docker" a sweep is published from the client: leave out '
+            "'publish_from'."
+        )
+    return replace(spec, python=python) if spec.is_local else spec
+
+
+def _parse_plain(given: dict[str, object]) -> TargetSpec:
+    """Read the target, without what is said of a container."""
     name = _text(given, "target")
     given.pop("target", None)
     is_local = name in (None, saved.LOCAL) and "host" not in given
@@ -281,7 +311,7 @@ def _unknown_key(key: object, *, is_local: bool) -> str:
         )
     return (
         f"Unknown key '{key}' in the backend config. Known keys: {', '.join(SSH_KEYS)} "
-        "for a machine over SSH; target for this one."
+        f"for a machine over SSH; target for this one; {', '.join(CONTAINER_KEYS)} for both."
     )
 
 

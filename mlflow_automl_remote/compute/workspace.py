@@ -171,6 +171,16 @@ class Workspace:
         return self.agent.lock
 
     @property
+    def container(self) -> PurePosixPath:
+        """Which container the agent was started in, and behind which engine, if in one."""
+        return self.path / "container.json"
+
+    @property
+    def container_spec(self) -> PurePosixPath:
+        """What the sweep was submitted with, if it is for a container."""
+        return self.path / "container-spec.json"
+
+    @property
     def client(self) -> PurePosixPath:
         """What the client that submitted the sweep wrote down: the parent run."""
         return self.path / "client.json"

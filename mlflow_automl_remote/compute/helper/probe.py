@@ -39,7 +39,7 @@ def facts(root: str, index: str) -> Facts:
         "root": _disk(root),
         "tmp": _disk(os.environ.get("TMPDIR") or TMP),
         "memory_free_bytes": _memory_free(),
-        "docker": _docker(),
+        "docker": docker(DOCKER_SOCKET),
         "gpus": _gpus(),
         "busy_ports": _busy_ports(),
         "index": index,
@@ -77,14 +77,14 @@ def _memory_free() -> int | None:
     return None
 
 
-def _docker() -> str:
-    """Say "ok", "no access" or "none"."""
-    if not os.path.exists(DOCKER_SOCKET):
+def docker(path: str) -> str:
+    """Say of the engine behind a socket "ok", "no access" or "none"."""
+    if not os.path.exists(path):
         return "none"
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as sock:
         sock.settimeout(ANSWER_S)
         try:
-            sock.connect(DOCKER_SOCKET)
+            sock.connect(path)
         except PermissionError:
             return "no access"
         except OSError:

@@ -17,7 +17,14 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from mlflow_automl_remote.compute.helper import boot, files, inventory, probe, processes
+from mlflow_automl_remote.compute.helper import (
+    boot,
+    containers,
+    files,
+    inventory,
+    probe,
+    processes,
+)
 from mlflow_automl_remote.compute.helper.wire import CHUNK_BYTES, Inflow, Refused, Wire
 
 if TYPE_CHECKING:
@@ -213,6 +220,15 @@ class Server:
         """Let jobs be started no more at boot."""
         for name in header["names"]:
             boot.remove(name)
+        return {}, b""
+
+    def do_account(self, header: Header, payload: bytes) -> Answer:
+        """Say who we are to the Docker engine."""
+        return containers.account(header), b""
+
+    def do_remove_containers(self, header: Header, payload: bytes) -> Answer:
+        """Remove the containers of workspaces, as far as there are any."""
+        containers.remove(header["workspaces"])
         return {}, b""
 
     def do_liveness(self, header: Header, payload: bytes) -> Answer:
