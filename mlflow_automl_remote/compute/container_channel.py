@@ -1,8 +1,9 @@
-"""A container that is there for one command, as a transport: its input and output are a channel."""
+"""A container that is there for one command, as a transport with a channel to it."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import socket
@@ -89,7 +90,7 @@ class ContainerChannel:
     def wait(self, timeout_s: float) -> int | None:
         """See `Channel`."""
         try:
-            return int(self._client.api.wait(self._id, timeout=timeout_s)["StatusCode"])
+            return int(self._client.api.wait(self._id, timeout=math.ceil(timeout_s))["StatusCode"])
         except (APIError, OSError, KeyError):  # requests' errors are OSErrors; or it is removed
             return None
 

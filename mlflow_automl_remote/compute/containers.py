@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Self
 
@@ -114,41 +116,60 @@ def _of_project(docker_env: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(key: str, value: object) -> None:
-    if key in ("image", "base_image"):
-        if not isinstance(value, str) or value.startswith("-") or not value.isprintable():
-            raise _must_be(key, "the name of a Docker image", value)
-        if any(letter.isspace() for letter in value):
-            raise _must_be(key, "the name of a Docker image", value)
-    elif key in ("memory_gib", "cores"):
-        kinds = (int,) if key == "cores" else (int, float)
-        wrong = isinstance(value, bool) or not isinstance(value, kinds)
-        if value is not None and (wrong or not value > 0):  # type: ignore[operator]  # a number
-            raise _must_be(key, "a number above 0" if len(kinds) > 1 else "a whole number", value)
-    elif key == "gpus":
-        if not isinstance(value, bool):
-            raise _must_be(key, "true or false", value)
-    elif key == "docker_socket":
-        if value is not None and not (isinstance(value, str) and value.startswith("/")):
-            raise _must_be(key, "the path of a socket on the target", value)
-    elif key == "volumes":
-        for each in _texts(key, value):
-            parts = each.split(":")
-            ends = [part.startswith("/") for part in parts[:2]]
-            if ends != [True, True] or parts[2:] not in ([], ["ro"], ["rw"]):
-                raise _must_be(key, "a list of /there:/inside or /there:/inside:ro", each)
-    elif key == "variables":
-        for each in _texts(key, value):
-            if not each.partition("=")[0].isidentifier():
-                raise _must_be(key, "a list of NAME=VALUE or NAME", each.partition("=")[0])
+    """Refuse a value that is not allowed.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    allowed, is_allowed = _ALLOWED[key]
+    if not (is_allowed(value) or (value is None and key in _MAY_BE_NONE)):
+        raise _must_be(key, allowed, value)
 
 
-def _texts(key: str, value: object) -> Sequence[str]:
-    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
-        raise _must_be(key, "a list of strings", value)
-    return value
+def _is_image(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and not value.startswith("-")
+        and not any(letter.isspace() or not letter.isprintable() for letter in value)
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _are_volumes(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(each, str) and _VOLUME.fullmatch(each) for each in value
+    )
+
+
+def _are_variables(value: object) -> bool:
+    """Whether all are; what is assigned is not shown where one is not."""
+    return isinstance(value, list | tuple) and all(
+        isinstance(each, str) and each.partition("=")[0].isidentifier() for each in value
+    )
+
+
+_VOLUME: Final = re.compile(r"/[^:]*:/[^:]*(:r[ow])?")
+_MAY_BE_NONE: Final = ("memory_gib", "cores", "docker_socket")
+_ALLOWED: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
+    "image": ("the name of a Docker image", _is_image),
+    "base_image": ("the name of a Docker image", _is_image),
+    "memory_gib": ("a number above 0", _is_number),
+    "cores": ("a whole number", lambda value: _is_number(value) and isinstance(value, int)),
+    "gpus": ("true or false", lambda value: isinstance(value, bool)),
+    "volumes": ("a list of '/there:/inside' or '/there:/inside:ro'", _are_volumes),
+    "variables": ("a list of 'NAME=VALUE' or 'NAME'", _are_variables),
+    "docker_socket": (
+        "the path of a socket on the target",
+        lambda value: isinstance(value, str) and value.startswith("/"),
+    ),
+}
 
 
 def _must_be(key: str, allowed: str, value: object) -> ConfigurationError:
+    shown = "something else" if key == "variables" else repr(value)  # it may have secrets
     return ConfigurationError(
-        f"The '{key}' of the backend config must be {allowed}. Got {value!r} instead."
+        f"The '{key}' of the backend config must be {allowed}. Got {shown} instead."
     )

@@ -1,4 +1,4 @@
-"""What the helper does with containers: it says who we are to the engine, and removes what is ours."""
+"""What the helper does with containers: says who we are to the engine, removes what is ours."""
 
 # paths are plain text here, as they come in requests
 # ruff: noqa: PTH118
@@ -23,7 +23,7 @@ NOTE = "container.json"  # in a workspace: the container that its agent was star
 
 
 def account(request: Header) -> Header:
-    """Say who we are, whether the engine lets us in, and what containers get of our environment."""
+    """Say who we are, whether the engine lets us in, and what containers get from us."""
     files.make_folder(request["folder"])
     return {
         "uid": os.getuid(),
