@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mlflow_automl_remote.journal.events import ArtifactFile, Event
     from mlflow_automl_remote.publishing import ParentFacts, Publisher
 
+COMES_BACK_S: Final = 60.0
+"""How long an agent in a container is waited for, which its engine starts again."""
 POLL_S: Final = 10.0
 """The longest that the target waits for news before it answers that there are none."""
 PUBLISH_INTERVAL_S: Final = 1.0
@@ -156,6 +158,9 @@ class Follower:
         self._is_behind = False
         self._store_is_down = False
         self._run_is_deleted = False
+        self._lost_since: float | None = None
+        spec = compute.TargetSpec.from_json(facts.target_config)
+        self._is_contained = spec.container is not None
 
     def __enter__(self) -> Self:
         return self
@@ -204,9 +209,20 @@ class Follower:
             if self._is_behind and (is_lost or time.monotonic() >= due):
                 due = time.monotonic() + PUBLISH_INTERVAL_S
                 self._publish()
-            if is_lost:
+            if not is_lost:
+                self._lost_since = None
+            elif self._may_come_back():
+                time.sleep(FIRST_RETRY_S)
+            else:
                 raise self._lost(job)
         return self._reader.state
+
+    def _may_come_back(self) -> bool:
+        """Whether an engine may start the agent again: after a restart of its own or a reboot."""
+        if self._lost_since is None:
+            self._lost_since = time.monotonic()
+        is_late = time.monotonic() - self._lost_since > COMES_BACK_S
+        return self._is_contained and not is_late and not self._reader.state.interrupted
 
     def _take_news(self, job: Job, wait_s: float) -> bool:
         """Read what is new and show it; True when there is nothing and nobody to write more."""

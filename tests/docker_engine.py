@@ -66,8 +66,8 @@ def engine() -> Iterator[tuple[DockerClient, str]]:
     """Give a Docker engine and its address: the one that answers, or one started for now."""
     url = os.environ.get("DOCKER_HOST", DEFAULT_URL)
     if not _listens(url):
-        with _own_engine(url) as (client, own_url):
-            yield client, own_url
+        with own_engine(url) as daemon, daemon.client() as client:
+            yield client, f"unix://{daemon.socket}"
     else:
         with contextlib.closing(docker.from_env()) as client:
             yield client, url
@@ -82,30 +82,55 @@ def _listens(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def _own_engine(url: str) -> Iterator[tuple[DockerClient, str]]:
+def own_engine(url: str = DEFAULT_URL) -> Iterator[Daemon]:
     """Start dockerd with folders of its own and without the usual bridge."""
     program = shutil.which("dockerd", path=SYSTEM_PATH + ":" + os.environ.get("PATH", ""))
     if os.getuid() != 0 or program is None:
         pytest.skip(f"no Docker engine answers at {url}, and only root with dockerd can start one")
     # A short path, because the engine's sockets are below it and may have 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="dockerd-", dir="/tmp"))
-    log = folder / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                program, "--host", f"unix://{folder}/socket", "--bridge", "none",
-                "--data-root", folder / "data", "--exec-root", folder / "exec",
-                "--pidfile", folder / "pid",
-            ],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
+    daemon = Daemon(program, folder)
     try:
-        _wait_until_listens(f"unix://{folder}/socket", process, log)
-        with contextlib.closing(docker.DockerClient(f"unix://{folder}/socket")) as client:
-            yield client, f"unix://{folder}/socket"
+        daemon.start()
+        yield daemon
     finally:
-        _end(process)
+        daemon.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class Daemon:
+    """A Docker engine that can be stopped and started again."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self._program, self._folder = program, folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.socket = folder / "socket"
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[DockerClient]:
+        """Give a client of it."""
+        with contextlib.closing(docker.DockerClient(f"unix://{self.socket}")) as client:
+            yield client
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        folder, log = self._folder, self._folder / "log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [
+                    self._program, "--host", f"unix://{self.socket}", "--bridge", "none",
+                    "--data-root", folder / "data", "--exec-root", folder / "exec",
+                    "--pidfile", folder / "pid",
+                ],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+        _wait_until_listens(f"unix://{self.socket}", self._process, log)
+
+    def stop(self) -> None:
+        """Stop it, and its containers."""
+        if self._process is not None:
+            _end(self._process)
+            self._process = None
 
 
 def _wait_until_listens(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -56,14 +56,15 @@ OF_THE_IMAGE: Final = ("PATH", "HOME", "SHELL", "TMPDIR", "LD_LIBRARY_PATH", "SS
 INDEX_VARIABLES: Final = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "PIP_INDEX_URL")
 PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 CERTIFICATES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-GUARD: Final = """exec >>"$0" 2>&1 </dev/null
+GUARD: Final = """umask 077
+exec >>"$0" 2>&1 </dev/null
 "$@"
 [ -e agent.json ] || exit 1
 while :; do sleep 86400; done
 """
 """What the container of a sweep runs: the agent, and then nothing, since the engine starts again
 what ends, and knows no other way to start it after a restart of its own or of the machine."""
-ONCE: Final = 'exec "$@" >>"$0" 2>&1 </dev/null'
+ONCE: Final = 'umask 077; exec "$@" >>"$0" 2>&1 </dev/null'
 POLL_S: Final = 0.1
 LOG_BYTES: Final = 4096
 
@@ -205,7 +206,7 @@ class Contained:
         spec = self._spec
         keep = [*KEPT_VARIABLES, *INDEX_VARIABLES]
         account = self._control.request(
-            "account", keep=keep, socket=self.socket, folder=str(self._root.path)
+            "account", keep=keep, socket=self.socket, folder=str(self._root.container_home)
         )[0]
         if spec.is_local:  # whose helper does not get them
             account["variables"] = chosen_environment(keep, {})
@@ -273,7 +274,11 @@ class Contained:
         container, root = self._container, str(self._root.path)
         theirs = dict(account["variables"])
         variables = {key: value for key, value in theirs.items() if key not in OF_THE_IMAGE}
-        variables |= {"HOME": root, **_chosen(container.variables), **(more or {})}
+        variables |= {
+            "HOME": str(self._root.container_home),
+            **_chosen(container.variables),
+            **(more or {}),
+        }
         mounts = [Mount(root, root, type="bind")]
         for file in sorted({theirs[name] for name in CERTIFICATES if theirs.get(name)}):
             mounts.append(Mount(file, file, type="bind", read_only=True))

@@ -59,6 +59,11 @@ class Root:
         """The folder of larger files of projects, each of which is sent once."""
         return self.path / "data"
 
+    @property
+    def container_home(self) -> PurePosixPath:
+        """The HOME of processes in containers: caches of theirs."""
+        return self.path / "container-home"
+
     def uv(self, digest: str) -> PurePosixPath:
         """Return the uv program, by its hash."""
         return self.path / "uv" / _checked(digest) / "uv"
