@@ -149,7 +149,12 @@ class Contained:
             )
             variables = {**command.variables, COOKIE: path}
             options = self._options(
-                client, account, variables, auto_remove=is_published, stays=not is_published
+                client,
+                account,
+                variables,
+                auto_remove=is_published,
+                stays=not is_published,
+                is_limited=True,
             )
             guard = ONCE if is_published else GUARD
             agent = [command.python, "-m", module, path]
@@ -269,6 +274,7 @@ class Contained:
         *,
         auto_remove: bool,
         stays: bool = False,
+        is_limited: bool = False,
     ) -> dict[str, Any]:
         """Give what all containers have in common."""
         container, root = self._container, str(self._root.path)
@@ -287,9 +293,9 @@ class Contained:
             mounts.append(Mount(inside, there, type="bind", read_only=mode == ["ro"]))
         gib = container.memory_gib
         limits: dict[str, Any] = {}
-        if gib is not None:
+        if gib is not None and is_limited:
             limits |= {"mem_limit": int(gib * 2**30), "memswap_limit": int(gib * 2**30)}
-        if container.cores is not None:
+        if container.cores is not None and is_limited:
             limits["nano_cpus"] = container.cores * 1_000_000_000
         if container.gpus:
             limits["device_requests"] = [DeviceRequest(count=-1, capabilities=[["gpu"]])]

@@ -42,7 +42,11 @@ class ContainerChannel:
         self._attached = client.api.attach_socket(container_id, params=params)
         self._socket = socket.socket(fileno=os.dup(self._attached.fileno()))
         self._kind, self._left, self._buffer, self._stderr = 0, 0, b"", b""
-        client.api.start(container_id)
+        try:
+            client.api.start(container_id)
+        except BaseException:
+            self.close()
+            raise
 
     def read_some(self, max_bytes: int, timeout_s: float) -> bytes:
         """See `Channel`."""
@@ -101,6 +105,9 @@ class ContainerChannel:
     def close(self) -> None:
         """See `Channel`."""
         self._socket.close()
+        response = getattr(self._attached, "_response", None)
+        if response is not None:  # the SDK leaves it open, and with it the socket
+            response.close()
         self._attached.close()
         with contextlib.suppress(APIError, OSError):  # it removes itself, too
             self._client.api.remove_container(self._id, force=True)
