@@ -48,7 +48,8 @@ primary_metric: accuracy
 iterations: 40
 validation_size: 0.2
 max_concurrent_iterations: 1
-allowed_models: [SGD, RandomForest]
+allowed_models: [BernoulliNaiveBayes, ExtremeRandomTrees, RandomForest]
+enable_racing: false
 model_explainability: false
 charts: none
 """
@@ -64,18 +65,28 @@ def daemon(pytestconfig: pytest.Config) -> Iterator[tuple[Daemon, str]]:
         yield made, image
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our folder on the target, with one environment for all tests."""
+    return tmp_path_factory.mktemp("root")
+
+
 def _containers(daemon: Daemon) -> list[str]:
     with daemon.client() as client:
         return [str(each.name) for each in client.containers.list(all=True)]
 
 
 def test_a_sweep_over_ssh_outlives_the_engine_that_runs_it(
-    daemon: tuple[Daemon, str], own_sshd: SshServer, terminal: Terminal
+    daemon: tuple[Daemon, str], own_sshd: SshServer, terminal: Terminal, root: Path
 ) -> None:
     """It is followed all the time; nothing is left but files of the account that logged in."""
     engine, image = daemon
     config = own_sshd.config(
-        environment="docker", base_image=image, docker_socket=str(engine.socket), memory_gib=4
+        environment="docker",
+        image=image,
+        docker_socket=str(engine.socket),
+        root=str(root),
+        memory_gib=4,
     )
     argv = terminal.mlflow_run_argv(config=config, iterations=6, n_cross_validations=3)
     process = terminal.start(*argv)
@@ -93,7 +104,6 @@ def test_a_sweep_over_ssh_outlives_the_engine_that_runs_it(
     assert len(children) == 6, output
     assert {run.info.status for run in (terminal.parent(), *children)} == {"FINISHED"}
     assert not _containers(engine)
-    root = own_sshd.home / ".automl-remote"
     assert {path.lstat().st_uid for path in root.rglob("*")} == {os.getuid()}
     (journal,) = root.glob("sweeps/*/journal.jsonl")
     assert journal.read_text().count('"type":"SweepResumed"') == 1
@@ -113,13 +123,18 @@ def _went_on(terminal: Terminal) -> bool:
 
 
 def test_an_mlproject_says_what_its_container_is(
-    daemon: tuple[Daemon, str], terminal: Terminal, tmp_path: Path
+    daemon: tuple[Daemon, str],
+    terminal: Terminal,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Image, volumes and variables are those of its docker_env.
 
     Where its limit of memory is too little for one iteration, the others go on. A cancel leaves no
     container.
     """
+    monkeypatch.setenv("AUTOML_REMOTE_HOME", str(root))
     engine, image = daemon
     project, planted = tmp_path / "project", tmp_path / "planted"
     project.mkdir()
