@@ -7,8 +7,6 @@ so journal, lock, identity and logs are the same files and numbers with a contai
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 import json
 import os
 import time
@@ -16,14 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from docker.errors import APIError, BuildError, DockerException, ImageNotFound, NotFound
+from docker.errors import NotFound
 from docker.types import DeviceRequest, Mount
-from requests import RequestException
 
 from mlflow_automl_remote.compute import engine
 from mlflow_automl_remote.compute.container_channel import ContainerTransport
 from mlflow_automl_remote.compute.control import Control
 from mlflow_automl_remote.compute.helper.processes import chosen_environment
+from mlflow_automl_remote.compute.images import ensure_image
 from mlflow_automl_remote.compute.launching import (
     ACKNOWLEDGE_S,
     COOKIE,
@@ -33,7 +31,7 @@ from mlflow_automl_remote.compute.launching import (
 )
 from mlflow_automl_remote.compute.machine import Machine
 from mlflow_automl_remote.compute.progress import OnProgress, Progress
-from mlflow_automl_remote.errors import CommandFailed, EnvironmentSetupFailed
+from mlflow_automl_remote.errors import CommandFailed, ConfigurationError
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -43,18 +41,11 @@ if TYPE_CHECKING:
     from mlflow_automl_remote.compute.transport import Transport
     from mlflow_automl_remote.compute.workspace import Root, Workspace
 
-REPOSITORY: Final = "automl-remote"
 SWEEP_LABEL: Final = "automl-remote.sweep"
 WORKSPACE_LABEL: Final = "automl-remote.workspace"
-DOCKERFILE: Final = """FROM {base}
-RUN command -v python3 >/dev/null || {{ apt-get update \\
- && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \\
-    python3 ca-certificates && rm -rf /var/lib/apt/lists/*; }}
-"""
 OF_THE_IMAGE: Final = ("PATH", "HOME", "SHELL", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_DIR")
 """Variables of the account that mean nothing inside."""
 INDEX_VARIABLES: Final = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "PIP_INDEX_URL")
-PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 CERTIFICATES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 GUARD: Final = """umask 077
 exec >>"$0" 2>&1 </dev/null
@@ -134,7 +125,15 @@ class Contained:
 
         Raises:
             CommandFailed: It ended before; the message has the end of its log.
+            ConfigurationError: The run names another container than the sweep was submitted with;
+                whoever can write its tags must not be able to choose what is run.
         """
+        submitted = job.read_file(job.workspace.container_spec)
+        if submitted != self._container.as_json().encode():
+            raise ConfigurationError(
+                f"The sweep '{job.workspace.sweep_id}' was submitted for another container than "
+                "its run names now, so it is not started."
+            )
         workspace, path = job.workspace, str(job.workspace.path)
         name = container_name(workspace)
         with self._engine() as (client, account):
@@ -158,7 +157,7 @@ class Contained:
             )
             guard = ONCE if is_published else GUARD
             agent = [command.python, "-m", module, path]
-            with _explained(self._spec.label):
+            with engine.explained(self._spec.label):
                 made = client.api.create_container(
                     image,
                     ["-c", guard, str(workspace.agent_log), *agent],
@@ -217,7 +216,7 @@ class Contained:
             account["variables"] = chosen_environment(keep, {})
         engine.refuse_unreachable(str(account["docker"]), self.socket, spec.label)
         with (
-            _explained(spec.label),
+            engine.explained(spec.label),
             engine.connected(
                 self._transport, spec.python, self.socket, is_local=spec.is_local
             ) as client,
@@ -225,46 +224,10 @@ class Contained:
             yield client, account
 
     def _image(self, client: DockerClient) -> tuple[str, str]:
-        """Give name and id of the image, pulling or building it where it is not there."""
-        container = self._container
-        if container.base_image:
-            return self._built(client, container.base_image)
-        try:
-            image = client.images.get(container.image)
-        except ImageNotFound:
-            self._tell(f"Pulling the image {container.image}")
-            repository, tag = _split_tag(container.image)
-            try:
-                image = client.images.pull(repository, tag=tag)
-            except (NotFound, APIError) as error:
-                raise EnvironmentSetupFailed(
-                    f"The image '{container.image}' is not on {self._spec.label}, and its engine "
-                    f"cannot pull it: {_words(error)}. Check its name, log in to its registry "
-                    "with docker login on this machine, or bring it there (docker load)."
-                ) from error
-        return container.image, str(image.id).rpartition(":")[2][:12]
+        def tell(text: str) -> None:
+            self._on_progress(Progress(stage="environment", text=text))
 
-    def _built(self, client: DockerClient, base: str) -> tuple[str, str]:
-        content = DOCKERFILE.format(base=base).encode()
-        name = f"{REPOSITORY}:{hashlib.sha256(content).hexdigest()[:16]}"
-        try:
-            image = client.images.get(name)
-        except ImageNotFound:
-            self._tell(f"Building an image on {base}")
-            variables = chosen_environment(PROXIES, {})
-            try:
-                image, _ = client.images.build(
-                    fileobj=io.BytesIO(content), tag=name, rm=True, network_mode="host",
-                    buildargs=variables,
-                )  # fmt: skip
-            except BuildError as error:
-                lines = [str(line.get("stream", "")) for line in error.build_log]
-                words = "".join(lines)[-LOG_BYTES:].strip()
-                raise EnvironmentSetupFailed(
-                    f"An image cannot be built on '{base}' ('base_image'): {_words(error)}.\n"
-                    f"{words}"
-                ) from error
-        return name, str(image.id).rpartition(":")[2][:12]
+        return ensure_image(client, self._container, self._spec.label, tell)
 
     def _options(
         self,
@@ -315,9 +278,6 @@ class Contained:
             "stop_signal": "SIGKILL",
         }
 
-    def _tell(self, text: str) -> None:
-        self._on_progress(Progress(stage="environment", text=text))
-
 
 def container_name(workspace: Workspace) -> str:
     """Return the name of the container of a sweep."""
@@ -343,36 +303,3 @@ def _lives(client: DockerClient, name: str) -> bool:
 def _remove(client: DockerClient, name: str) -> None:
     with contextlib.suppress(NotFound):
         client.api.remove_container(name, force=True)
-
-
-def _split_tag(image: str) -> tuple[str, str | None]:
-    if "@" in image:
-        return image, None
-    head, _, last = image.rpartition("/")
-    name, sign, tag = last.partition(":")
-    return (f"{head}/{name}" if head else name), tag if sign else "latest"
-
-
-@contextlib.contextmanager
-def _explained(label: str) -> Iterator[None]:
-    """Say in a line what the engine of a target could not do."""
-    try:
-        yield
-    except (DockerException, RequestException) as error:
-        words = _words(error)
-        remedy = "See its log there (journalctl -u docker)."
-        if "no space" in words.lower():
-            remedy = "Make room for it there: docker system prune."
-        elif "executable file not found" in words or "no such file" in words.lower():
-            remedy = (
-                "The image needs /bin/sh and a Python of 3.8 or newer: name it with 'python' in "
-                "the backend config, or give a 'base_image' to build on."
-            )
-        elif "bind source path" in words:
-            remedy = "A volume has to be there before."
-        raise EnvironmentSetupFailed(f"The Docker engine of {label}: {words}. {remedy}") from error
-
-
-def _words(error: Exception) -> str:
-    text = getattr(error, "explanation", None) or getattr(error, "msg", None) or str(error)
-    return " ".join(str(text).split())[:400].rstrip(".")

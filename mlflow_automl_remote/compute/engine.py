@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import docker
+from docker.errors import DockerException
+from requests import RequestException
 
 from mlflow_automl_remote.compute.control import BOOTSTRAP, MAX_NOISE_BYTES
 from mlflow_automl_remote.compute.transport import CONNECT_S, READ_BYTES, SILENCE_S
@@ -83,6 +85,32 @@ def refuse_unreachable(state: str, path: str, label: str) -> None:
             "install docker.io), name another 'docker_socket', or leave out "
             '"environment": "docker".'
         )
+
+
+@contextlib.contextmanager
+def explained(label: str) -> Iterator[None]:
+    """Say in a line what the engine of a target could not do."""
+    try:
+        yield
+    except (DockerException, RequestException) as error:
+        said = words(error)
+        remedy = "See its log there (journalctl -u docker)."
+        if "no space" in said.lower():
+            remedy = "Make room for it there: docker system prune."
+        elif "executable file not found" in said or "no such file" in said.lower():
+            remedy = (
+                "The image needs /bin/sh and a Python of 3.8 or newer: name it with 'python' in "
+                "the backend config, or give a 'base_image' to build on."
+            )
+        elif "bind source path" in said:
+            remedy = "A volume has to be there before."
+        raise EnvironmentSetupFailed(f"The Docker engine of {label}: {said}. {remedy}") from error
+
+
+def words(error: Exception) -> str:
+    """Give in a line what the engine said."""
+    text = getattr(error, "explanation", None) or getattr(error, "msg", None) or str(error)
+    return " ".join(str(text).split())[:400].rstrip(".")
 
 
 @contextlib.contextmanager

@@ -18,12 +18,7 @@ from mlflow_automl_remote.compute.housekeeping import (
     take_inventory,
 )
 from mlflow_automl_remote.compute.job import Job, Liveness
-from mlflow_automl_remote.compute.launching import (
-    KEPT_VARIABLES,
-    AgentCommand,
-    AgentIdentity,
-    start_at_boot,
-)
+from mlflow_automl_remote.compute.launching import KEPT_VARIABLES, AgentCommand, start_at_boot
 from mlflow_automl_remote.compute.local import LocalTransport
 from mlflow_automl_remote.compute.machine import Machine
 from mlflow_automl_remote.compute.own_uv import uv_digest
@@ -42,7 +37,7 @@ from mlflow_automl_remote.compute.recipe import NOTHING, agent_recipe
 from mlflow_automl_remote.compute.sending import send_files
 from mlflow_automl_remote.compute.wanted import Wanted, read_wanted
 from mlflow_automl_remote.compute.workspace import Root, Workspace
-from mlflow_automl_remote.errors import ConfigurationError, ConnectionLost, TransportError
+from mlflow_automl_remote.errors import ConnectionLost, TransportError
 
 if TYPE_CHECKING:
     from pathlib import PurePosixPath
@@ -288,28 +283,12 @@ class Connection:
         if self.spec.container is None:
             agent = job.start(command, module)
         else:
-            agent = self._start_contained(job, command, module)
+            with self.control() as control:
+                agent = self._contained(control).launch(
+                    job, command, module, is_published=job.is_published()
+                )
         text = f"The agent runs on {self.spec.label} as process {agent.pid}"
         self._on_progress(Progress(stage="start", text=text, fraction=1.0))
-
-    def _start_contained(self, job: Job, command: AgentCommand, module: str) -> AgentIdentity:
-        """Start an agent in a container, the one that its sweep was submitted with.
-
-        Raises:
-            ConfigurationError: The run names another one now; whoever can write its tags must
-                not be able to choose what is run.
-        """
-        if self.spec.container is None or self.spec.container.as_json().encode() != job.read_file(
-            job.workspace.container_spec
-        ):
-            raise ConfigurationError(
-                f"The sweep '{job.workspace.sweep_id}' was submitted for another container than "
-                "its run names now, so it is not started."
-            )
-        with self.control() as control:
-            return self._contained(control).launch(
-                job, command, module, is_published=job.is_published()
-            )
 
     def probe(self, index: str) -> tuple[Header, float]:
         """Ask what a doctor wants to know, and how far the target's clock is ahead, in s."""

@@ -92,3 +92,38 @@ def test_importing_compute_does_not_import_the_ssh_library():
         "assert not {'paramiko', 'mlflow', 'sklearn', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_container_is_what_config_and_mlproject_say_and_survives_the_run_tag() -> None:
+    """Keys of the config win; a tag that was written reads back as the same target."""
+    of_project = {
+        "image": "theirs",
+        "volumes": ["/a:/b:ro"],
+        "environment": [["N", "1"], "COPIED"],
+    }
+    spec = parse_target({"host": "vm", "user": "ada", "image": "ours", "cores": 2}, of_project)
+    assert spec.container is not None
+    assert (spec.container.image, spec.container.cores) == ("ours", 2)
+    assert spec.container.variables == ("N=1", "COPIED")
+    assert TargetSpec.from_json(spec.as_json()) == spec
+    local = parse_target({"environment": "target"}, of_project)
+    assert local.container is None
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"image": "x"}, "which is for a container"),
+        ({"environment": "docker"}, "one of the two"),
+        ({"environment": "docker", "image": "x", "base_image": "y"}, "one of the two"),
+        ({"environment": "docker", "image": "-x"}, "name of a Docker image"),
+        ({"environment": "docker", "image": "x", "cores": 1.5}, "whole number"),
+        ({"environment": "docker", "image": "x", "volumes": ["a:/b"]}, "/there:/inside"),
+        ({"environment": "podman"}, "one of target, docker"),
+    ],
+)
+def test_what_cannot_be_a_container_is_said_before_anything_is_contacted(
+    config: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        parse_target(config)
