@@ -7,6 +7,7 @@ the end. The image comes from debootstrap, not from a registry.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import platform
@@ -82,14 +83,19 @@ def _listens(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def own_engine(url: str = DEFAULT_URL) -> Iterator[Daemon]:
-    """Start dockerd with folders of its own and without the usual bridge."""
+def own_engine(url: str = DEFAULT_URL, *options: str) -> Iterator[Daemon]:
+    """Start dockerd with folders of its own and without the usual bridge.
+
+    Args:
+        url: What was asked in vain, to say so where none can be started.
+        *options: More of dockerd's command line.
+    """
     program = shutil.which("dockerd", path=SYSTEM_PATH + ":" + os.environ.get("PATH", ""))
     if os.getuid() != 0 or program is None:
         pytest.skip(f"no Docker engine answers at {url}, and only root with dockerd can start one")
     # A short path, because the engine's sockets are below it and may have 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="dockerd-", dir="/tmp"))
-    daemon = Daemon(program, folder)
+    daemon = Daemon(program, folder, options)
     try:
         daemon.start()
         yield daemon
@@ -101,8 +107,8 @@ def own_engine(url: str = DEFAULT_URL) -> Iterator[Daemon]:
 class Daemon:
     """A Docker engine that can be stopped and started again."""
 
-    def __init__(self, program: str, folder: Path) -> None:
-        self._program, self._folder = program, folder
+    def __init__(self, program: str, folder: Path, options: tuple[str, ...] = ()) -> None:
+        self._program, self._folder, self._options = program, folder, options
         self._process: subprocess.Popen[bytes] | None = None
         self.socket = folder / "socket"
 
@@ -119,12 +125,13 @@ class Daemon:
             self._process = subprocess.Popen(
                 [
                     self._program, "--host", f"unix://{self.socket}", "--bridge", "none",
+                    *self._options,
                     "--data-root", folder / "data", "--exec-root", folder / "exec",
                     "--pidfile", folder / "pid",
                 ],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
-        _wait_until_listens(f"unix://{self.socket}", self._process, log)
+        _wait_until_answers(self.socket, self._process, log)
 
     def stop(self) -> None:
         """Stop it, and its containers."""
@@ -133,14 +140,28 @@ class Daemon:
             self._process = None
 
 
-def _wait_until_listens(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a started engine answers; skip where it cannot run."""
+def _wait_until_answers(path: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a started engine answers; skip where it cannot run.
+
+    It listens before it is ready, and may give up in between.
+    """
     deadline = time.monotonic() + START_S
-    while not _listens(url):
+    while not _answers(path):
         if process.poll() is not None or time.monotonic() > deadline:
             last = log.read_text(errors="replace")[-500:]
             pytest.skip(f"no Docker engine answers, and dockerd does not start here: {last}")
         time.sleep(0.05)
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(START_S)
+        try:
+            sock.connect(str(path))
+            sock.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            return b" 200 " in sock.recv(64)
+        except OSError:
+            return False
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -165,8 +186,10 @@ def ensure_image(client: DockerClient, folder: Path) -> str:
         client.images.get(name)
     except ImageNotFound:
         archive = folder / f"{suite}.tar.gz"
-        if not archive.exists():
-            _make_root(suite, archive)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not archive.exists():
+                _make_root(suite, archive)
         client.api.import_image_from_file(str(archive), repository=IMAGE, tag=suite)
     return name
 

@@ -204,6 +204,6 @@ def test_the_real_environment_saves_models_with_our_package(built, tmp_path):
 def test_the_helper_is_written_for_python_3_8():
     """Its syntax is that of the oldest Python which a machine may have."""
     sources = list(Path(files.__file__).parent.glob("*.py"))
-    assert len(sources) == 8
+    assert sources
     for path in sources:
         ast.parse(path.read_text(), feature_version=(3, 8))

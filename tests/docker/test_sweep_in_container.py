@@ -1,6 +1,7 @@
 """A sweep in a container of a target's engine, over SSH and on this machine.
 
-The engine is one of its own, because it is stopped and started again.
+The engine is one of its own, because it is stopped and started again. It leaves the rules of the
+network alone: they are the other engine's, and these containers have no network of their own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docker_engine import Daemon, ensure_image, own_engine
+from docker_engine import DEFAULT_URL, Daemon, ensure_image, own_engine
 from sshd import SshServer
 from user_terminal import Terminal
 from waiting import wait_until
@@ -59,7 +60,7 @@ charts: none
 def daemon(pytestconfig: pytest.Config) -> Iterator[tuple[Daemon, str]]:
     """An engine with the image of a minimal system, and the name of the image."""
     folder = pytestconfig.cache.mkdir("automl-remote-test-vm")
-    with own_engine() as made:
+    with own_engine(DEFAULT_URL, "--iptables=false", "--ip6tables=false") as made:
         with made.client() as client:
             image = ensure_image(client, folder)
         yield made, image
