@@ -21,12 +21,13 @@ def iterations_table(state: SweepState) -> pd.DataFrame:
             "duration_s": one.duration_s,
             "score": one.score,
             "best": one.best,
+            "predict_ms_per_row": one.predict_ms_per_row,
             "reason": one.reason,
             **one.metrics,
         }
         for one in sorted(state.iterations.values(), key=lambda one: one.number)
     }
-    columns = ["pipeline", "state", "duration_s", "score", "best", "reason"]
+    columns = ["pipeline", "state", "duration_s", "score", "best", "predict_ms_per_row", "reason"]
     metrics = sorted({name for one in state.iterations.values() for name in one.metrics})
     table = pd.DataFrame.from_dict(rows, orient="index", columns=[*columns, *metrics])
     return table.rename_axis("iteration")
@@ -36,7 +37,10 @@ def models_summary(state: SweepState) -> list[list[object]]:
     """Give `[model, iterations, best score]` for each model, the best first; `Failed` last."""
     counts: dict[str, int] = {}
     best: dict[str, float] = {}
-    for one in state.ranked:
+    sign = -1 if state.greater_is_better else 1
+    for one in sorted(
+        state.ranked, key=lambda one: (one.score is None, sign * (one.score or 0.0))
+    ):
         if not one.state.is_finished:
             continue
         name = one.model if one.score is not None else "Failed"

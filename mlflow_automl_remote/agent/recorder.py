@@ -11,8 +11,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mlflow_automl_remote import choosing
 from mlflow_automl_remote.agent import disk
 from mlflow_automl_remote.agent.conversion import features_engineered
+from mlflow_automl_remote.choosing import Scored
 from mlflow_automl_remote.journal.events import (
     ArtifactFile,
     Event,
@@ -125,6 +127,7 @@ class Recorder:
                 hyperparameters=outcome.hyperparameters,
                 fit_s=outcome.fit_s,
                 predict_s=outcome.predict_s,
+                predict_ms_per_row=outcome.predict_ms_per_row,
                 standard_error=_number(outcome.standard_error),
                 test_metrics=_numbers(outcome.test_metrics),
                 featurization=outcome.featurization,
@@ -148,16 +151,25 @@ class Recorder:
             self.record(features_engineered(mode, outcome.features))
 
     def _keeps_model(self, outcome: Outcome) -> bool:
-        """Whether an iteration is among the best of those that have ended, itself included."""
-        started = self.state.started
-        if self.n_models is None or started is None:
+        """Whether an iteration is among the best of those that have ended, itself included.
+
+        For latency also if no other is as good and as fast: it may become the best later, when the
+        best score has another standard error.
+        """
+        state = self.state
+        if self.n_models is None or state.started is None:
             return True
-        score = outcome.metrics.get(started.primary_metric)
+        score = outcome.metrics.get(state.started.primary_metric)
         if score is None or not math.isfinite(score):
             return False
-        others = [one.score for one in self.state.iterations.values() if one.score is not None]
-        sign = 1 if started.greater_is_better else -1
-        return sum(sign * other >= sign * score for other in others) < self.n_models
+        others = [one.scored for one in state.iterations.values() if one.scored is not None]
+        sign = 1 if state.greater_is_better else -1
+        if sum(sign * other.score >= sign * score for other in others) < self.n_models:
+            return True
+        ms = outcome.predict_ms_per_row
+        new = Scored(number=outcome.proposal.number, score=score, predict_ms_per_row=ms)
+        front = choosing.front((*others, new), greater_is_better=state.greater_is_better)
+        return state.optimize_for == "latency" and new in front
 
     def keep(
         self, folder: Path, name: str, *, hidden: Collection[str] = ()

@@ -249,6 +249,8 @@ class Agent:
                 ),
                 state=past.state,
                 score=past.score,
+                standard_error=past.standard_error,
+                predict_ms_per_row=past.predict_ms_per_row,
             )
             for past in self._recorder.state.iterations.values()
         ]

@@ -146,6 +146,7 @@ class Sweep:
                 "state": one.state.value,
                 "reason": one.reason,
                 "fit_s": one.fit_s,
+                "predict_ms_per_row": one.predict_ms_per_row,
                 **one.metrics,
             }
             for one in self.outcomes_

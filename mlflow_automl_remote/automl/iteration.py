@@ -19,6 +19,7 @@ from mlflow_automl_remote.automl import (
     pages,
     pipelines,
     predictions,
+    speed,
 )
 from mlflow_automl_remote.automl.components.base import Device, Estimator, Scalar
 from mlflow_automl_remote.automl.dataset import Dataset, take_rows
@@ -87,6 +88,7 @@ class IterationResult:
         hyperparameters: All parameters of scaler and model, defaults included.
         fit_s: Seconds of all fits: the folds and the one on all rows.
         predict_s: Seconds of the predictions of all folds.
+        predict_ms_per_row: What the model takes, as `speed` measures it; None without a model.
         test_metrics: Of the model on the rows of `test_size`, by name; empty without them.
         featurization: How the columns were preprocessed, a mode of `TablePreprocessor`; empty
             if not at all.
@@ -98,6 +100,7 @@ class IterationResult:
     hyperparameters: Mapping[str, Scalar]
     fit_s: float
     predict_s: float
+    predict_ms_per_row: float | None = None
     test_metrics: Mapping[str, float] = field(default_factory=dict)
     featurization: str = ""
     features: tuple[FeatureSummary, ...] = ()
@@ -144,6 +147,7 @@ def _run(order: IterationOrder, dataset: Dataset) -> IterationResult:
         pipeline = evaluation.with_rounds(pipeline, stopping, scored.rounds)
     fitted = evaluation.refit(pipeline, dataset, train=splits.train, store=store)
     refit_s = time.perf_counter() - begun
+    n_scored = sum(len(rows) for _, rows in splits.folds)
     predictions.save(order.output_dir, scored.predictions, dataset, splits)
     if order.save_model is not None:
         order.save_model(fitted, dataset, order.output_dir / MODEL_NAME)
@@ -158,6 +162,9 @@ def _run(order: IterationOrder, dataset: Dataset) -> IterationResult:
         hyperparameters=pipelines.hyperparameters(fitted),
         fit_s=scored.fit_s + refit_s,
         predict_s=scored.predict_s,
+        predict_ms_per_row=speed.predict_ms_per_row(
+            fitted, dataset, expected_ms=1000 * scored.predict_s / n_scored
+        ),
         test_metrics=score_on_test(fitted, dataset, splits, order.config),
         featurization=first.mode if preprocessed else "",
         features=tuple(featurization.summary(first, dataset.columns)) if preprocessed else (),

@@ -20,7 +20,10 @@ from mlflow_automl_remote.automl.iteration import (
 )
 from mlflow_automl_remote.automl.proposals import Proposal, iteration_seed
 from mlflow_automl_remote.automl.racing.driver import Driver, Settings
+from mlflow_automl_remote.automl.racing.finish import n_models_of
+from mlflow_automl_remote.automl.racing.fold import count_models
 from mlflow_automl_remote.automl.racing.schedule import Step
+from mlflow_automl_remote.choosing import Scored
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.config.settings import DEFAULT_ENSEMBLE_ITERATIONS
 
@@ -95,7 +98,7 @@ class Orders:
         self,
         proposal: Proposal,
         output_dir: Path,
-        best: Sequence[Proposal],
+        best: Sequence[tuple[Proposal, Scored]],
         driver: Driver | None,
     ) -> Job:
         """Ask for an ensemble of some of the best iterations."""
@@ -113,7 +116,9 @@ class Orders:
         )
         return run_ensemble, order, None
 
-    def members(self, best: Sequence[Proposal], driver: Driver | None) -> tuple[Member, ...]:
+    def members(
+        self, best: Sequence[tuple[Proposal, Scored]], driver: Driver | None
+    ) -> tuple[Member, ...]:
         """Give the iterations that an ensemble may use, those of a race first.
 
         Args:
@@ -122,12 +127,18 @@ class Orders:
         """
         runners = [] if driver is None else driver.best()
         predict_ms = {
+            each.number: (scored.predict_ms_per_row or 0.0)
+            / (n_models_of(self.config) or count_models(self.folder_of(each.number)))
+            for each, scored in best
+            if not each.is_ensemble
+        }
+        predict_ms |= {
             one.proposal.number: driver.predict_ms(one) for one in runners if driver is not None
         }
         in_order = [runner.proposal for runner in runners]
         in_order += [
             each
-            for each in best
+            for each, _ in best
             if not each.is_ensemble and (driver is None or not driver.has(each.number))
         ]
         n_members = self.config.ensemble_iterations or DEFAULT_ENSEMBLE_ITERATIONS
@@ -136,7 +147,7 @@ class Orders:
                 number=proposal.number,
                 label=proposal.label,
                 folder=self.folder_of(proposal.number),
-                predict_ms=predict_ms.get(proposal.number, 0.0),
+                predict_ms=predict_ms[proposal.number],
             )
             for proposal in in_order[:n_members]
         )

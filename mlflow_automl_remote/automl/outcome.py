@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from mlflow_automl_remote import choosing
 from mlflow_automl_remote.automl.components.base import Scalar
 from mlflow_automl_remote.automl.executor import Finished
 from mlflow_automl_remote.automl.featurization import FeatureSummary
@@ -16,6 +17,7 @@ from mlflow_automl_remote.automl.iteration import IterationResult
 from mlflow_automl_remote.automl.metrics import standard_error
 from mlflow_automl_remote.automl.plan import SearchPlan
 from mlflow_automl_remote.automl.proposals import PastIteration, Proposal
+from mlflow_automl_remote.choosing import Scored
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.states import IterationState
 
@@ -35,6 +37,8 @@ class Outcome:
             members and their weights.
         fit_s: Seconds of all fits: the folds and the one on all rows.
         predict_s: Seconds of the predictions of all folds.
+        predict_ms_per_row: Milliseconds of one core that the model takes for a row, as `speed`
+            measures them; None without a model.
         standard_error: Of the primary metric's mean over the folds; NaN for a single fold.
         test_metrics: On the rows of `test_size`, by name; empty without them.
         featurization: How the columns were preprocessed, a mode of `TablePreprocessor`; empty
@@ -56,6 +60,7 @@ class Outcome:
     hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
     fit_s: float = 0.0
     predict_s: float = 0.0
+    predict_ms_per_row: float | None = None
     standard_error: float = math.nan
     test_metrics: Mapping[str, float] = field(default_factory=dict)
     featurization: str = ""
@@ -101,6 +106,7 @@ def outcome_of(  # noqa: PLR0913 - all of it is in the outcome
         hyperparameters=result.hyperparameters if result else {},
         fit_s=result.fit_s if result else 0.0,
         predict_s=result.predict_s if result else 0.0,
+        predict_ms_per_row=result.predict_ms_per_row if result else None,
         standard_error=standard_error(scores),
         test_metrics=result.test_metrics if result else {},
         featurization=result.featurization if result else "",
@@ -184,19 +190,57 @@ class Silent:
 
 def scores_of(
     config: AutoMLConfig, outcomes: Sequence[Outcome], history: Sequence[PastIteration]
-) -> list[tuple[Proposal, float]]:
-    """Give the primary metric of every iteration that has one, the best first.
+) -> list[tuple[Proposal, Scored]]:
+    """Give every iteration that has the primary metric, the best score first.
 
     Of two that are equal the earlier one comes first.
     """
     sign = 1 if config.greater_is_better else -1
     scored = [
-        (past.proposal, past.score)
+        (
+            past.proposal,
+            Scored(
+                number=past.proposal.number,
+                score=past.score,
+                standard_error=past.standard_error,
+                predict_ms_per_row=past.predict_ms_per_row,
+            ),
+        )
         for past in history
         if past.state is IterationState.COMPLETED and past.score is not None
     ] + [
-        (each.proposal, each.metrics[config.primary_metric])
+        (
+            each.proposal,
+            Scored(
+                number=each.proposal.number,
+                score=each.metrics[config.primary_metric],
+                standard_error=each.standard_error,
+                predict_ms_per_row=each.predict_ms_per_row,
+            ),
+        )
         for each in outcomes
         if each.state is IterationState.COMPLETED and not each.is_partial
     ]
-    return sorted(scored, key=lambda one: (-sign * one[1], one[0].number))
+    return sorted(scored, key=lambda one: (-sign * one[1].score, one[0].number))
+
+
+def best_of(
+    config: AutoMLConfig, outcomes: Sequence[Outcome], history: Sequence[PastIteration]
+) -> Scored | None:
+    """Give the best iteration, as `optimize_for` wants it; None if none has a score."""
+    return choosing.best(
+        (one for _, one in scores_of(config, outcomes, history)),
+        greater_is_better=config.greater_is_better,
+        optimize_for=config.optimize_for,
+    )
+
+
+def why_too_slow(predict_ms_per_row: float | None, config: AutoMLConfig) -> str:
+    """Say why a model predicts too slowly to be the best, for a person; empty if it does not."""
+    limit_ms = config.max_predict_ms_per_row
+    if limit_ms is None or predict_ms_per_row is None or predict_ms_per_row <= limit_ms:
+        return ""
+    return (
+        f"It predicts a row in {predict_ms_per_row:.3g} ms, more than the {limit_ms:g} ms of "
+        "max_predict_ms_per_row."
+    )

@@ -65,11 +65,15 @@ class PastIteration:
         proposal: What it was.
         state: RUNNING if it was in flight: it runs again, under its number.
         score: Its primary metric, or None.
+        standard_error: Of the score over the folds, or None.
+        predict_ms_per_row: What its model takes, or None.
     """
 
     proposal: Proposal
     state: IterationState
     score: float | None = None
+    standard_error: float | None = None
+    predict_ms_per_row: float | None = None
 
 
 def iteration_seed(seed: int, number: int) -> int:

@@ -26,9 +26,11 @@ from mlflow_automl_remote.automl.outcome import (
     Silent,
     SweepCallback,
     SweepResult,
+    best_of,
     never_ran,
     outcome_of,
     scores_of,
+    why_too_slow,
 )
 from mlflow_automl_remote.automl.plan import make_plan, propose
 from mlflow_automl_remote.automl.proposals import (
@@ -37,11 +39,12 @@ from mlflow_automl_remote.automl.proposals import (
     ensembles_to_run,
     iteration_seed,
 )
-from mlflow_automl_remote.automl.racing.driver import GRACE_S, TOO_LONG, Driver, too_slow
+from mlflow_automl_remote.automl.racing.driver import GRACE_S, TOO_LONG, Driver
 from mlflow_automl_remote.automl.racing.fold import FoldsResult
 from mlflow_automl_remote.automl.racing.schedule import Step
 from mlflow_automl_remote.automl.splits import make_splits
 from mlflow_automl_remote.automl.stopping import Stopping
+from mlflow_automl_remote.choosing import Scored
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.states import IterationState
 
@@ -139,7 +142,6 @@ class Sweep:
             n_ensembles=len(self.plan.ensembles),
             is_shared=config.auto_blacklist and config.allowed_models is None,
         )
-        self._n_scored = sum(len(rows) for _, rows in splits.folds)
         self._driver: Driver | None = None
         if config.races:
             how = self._orders.of_race(self.plan.n_places)
@@ -161,11 +163,11 @@ class Sweep:
         finally:
             self._stop_running()  # after an exception of the callback; else none is left
             shutil.rmtree(self._orders.features_dir, ignore_errors=True)
-        scores = scores_of(self._config, self._outcomes, self._history)
+        best = best_of(self._config, self._outcomes, self._history)
         return SweepResult(
             outcomes=tuple(self._outcomes),
-            best_number=scores[0][0].number if scores else None,
-            best_score=scores[0][1] if scores else None,
+            best_number=best.number if best else None,
+            best_score=best.score if best else None,
             cancelled=self._control.cancelled,
             ended_by=self._why_ended(),
         )
@@ -276,9 +278,9 @@ class Sweep:
             self.plan.ensembles, self._past_ensembles, used, n_iterations=self._config.iterations
         )
 
-    def _best(self) -> list[Proposal]:
+    def _best(self) -> list[tuple[Proposal, Scored]]:
         """Give the iterations that have a score, the best first."""
-        return [one for one, _ in scores_of(self._config, self._outcomes, self._history)]
+        return scores_of(self._config, self._outcomes, self._history)
 
     def _close(self, proposal: Proposal) -> None:
         """End an iteration that there is no time left to write the model of."""
@@ -354,16 +356,13 @@ class Sweep:
 
     def _why_not_best(self, step: Step, result: IterationResult | None) -> str:
         """Say why an iteration that completed cannot be the best; empty if it can."""
-        if result is None or step.proposal.is_ensemble:
+        if result is None:
             return ""
-        if self._driver is not None:
+        why = ""
+        if self._driver is not None and not step.proposal.is_ensemble:
             is_over = self._search_is_over
-            return self._driver.why_not_best(step.proposal.number, is_over=is_over)
-        limit_ms = self._config.max_predict_ms_per_row
-        row_ms = 1000 * result.predict_s / self._n_scored
-        if limit_ms is None or row_ms <= limit_ms:
-            return ""
-        return too_slow(row_ms, limit_ms)
+            why = self._driver.why_not_best(step.proposal.number, is_over=is_over)
+        return why or why_too_slow(result.predict_ms_per_row, self._config)
 
     def _goes_on(self, step: Step, finished: Finished) -> bool:
         """Take in how some folds of an iteration ended; False if it has ended with them."""

@@ -113,6 +113,7 @@ DEFAULT_METRIC: Final[Mapping[Task, str]] = {
 LOWER_IS_BETTER: Final = frozenset(
     ("log_loss", *(name for name in REGRESSION_METRICS if name.endswith("_error")))
 )
+_LOWER_ENDINGS: Final = ("_s", "_ms_per_row", "_bytes", "_std", "standard_error")
 
 MODELS: Final[Mapping[Task, tuple[str, ...]]] = {
     "classification": (
@@ -149,3 +150,9 @@ MODELS: Final[Mapping[Task, tuple[str, ...]]] = {
         "XGBoost",
     ),
 }
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a smaller value of a metric of a run is a better one: an error, a time, a size."""
+    name = metric.removeprefix("test_")
+    return name in LOWER_IS_BETTER or name.endswith(_LOWER_ENDINGS)

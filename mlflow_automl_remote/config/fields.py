@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mlflow_automl_remote.choosing import OptimizeFor
 from mlflow_automl_remote.config.catalogue import Task
 from mlflow_automl_remote.config.promotion import Promotion
 
@@ -172,13 +173,23 @@ class Fields(BaseModel):
         ge=2,
         description="How many of the best pipelines an ensemble chooses from. Default: 15.",
     )
+    optimize_for: OptimizeFor = Field(
+        default="accuracy",
+        description=(
+            "What the best model is: accuracy, the one with the best score; latency, the one that "
+            "predicts fastest (predict_ms_per_row) of those within one standard error of the best "
+            "score, or within a hundredth of its loss where there is one fold. For latency a race "
+            "makes models of one fold, and ensembles leave out members that they do not need."
+        ),
+    )
     max_predict_ms_per_row: float | None = Field(
         default=None,
         gt=0,
         description=(
-            "Milliseconds that the best model may take to predict a row, on one core of the "
-            "target; what is slower cannot be the best. In a race models of fewer folds are put "
-            "together until they do; ensembles without a race are not measured. Default: no limit."
+            "Limit of the metric predict_ms_per_row: milliseconds of one core of the target that "
+            "a model takes for a row, of 1,000 at once, preprocessing included. What is slower "
+            "cannot be the best; models of fewer folds make an iteration of a race or a vote, and "
+            "fewer members an ensemble, until it fits. Default: no limit."
         ),
     )
     enable_subsampling: bool = Field(
@@ -210,7 +221,8 @@ class Fields(BaseModel):
         pattern=r"^(all|best:[1-9][0-9]*)$",
         description=(
             "Which iterations keep their model: all, or best:5 for those that were among the 5 "
-            "best when they ended."
+            "best when they ended; for latency also those that none before beat in score and "
+            "time to predict."
         ),
     )
     model_explainability: bool | Literal["all"] = Field(

@@ -237,6 +237,8 @@ class Result:
         hyperparameters: All of scaler and model, defaults included.
         fit_s: Seconds spent in fitting, folds and refit together.
         predict_s: Seconds spent in predicting the held-out folds.
+        predict_ms_per_row: Milliseconds of one core that the model takes for a row, of 1,000 at
+            once, from the columns as they came in; None where it was not measured.
         standard_error: Of the primary metric's mean over the folds, or None; a lower bound,
             because the folds share most of the rows that they are fitted on.
         test_metrics: Of the model on rows that nothing was chosen by (`test_size`), by name; where
@@ -253,6 +255,7 @@ class Result:
     hyperparameters: Mapping[str, Scalar] = field(default_factory=dict)
     fit_s: float = 0.0
     predict_s: float = 0.0
+    predict_ms_per_row: float | None = None
     standard_error: float | None = None
     test_metrics: Mapping[str, float | None] = field(default_factory=dict)
     featurization: str = ""

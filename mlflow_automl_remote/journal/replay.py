@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any, Final, cast
 
+from mlflow_automl_remote import choosing
+from mlflow_automl_remote.choosing import Scored
 from mlflow_automl_remote.journal.codec import Record
 from mlflow_automl_remote.journal.compact import PackedFiles, fold_scores
 from mlflow_automl_remote.journal.events import (
@@ -153,21 +155,21 @@ def _iteration_finished(state: SweepState, event: IterationFinished, _: int) -> 
     begun = state.iterations.get(event.iteration)
     if begun is None or begun.state.is_finished:
         return state
-    score = _score(state, event)
-    best = _best_of(state, event.iteration, score)
     ended = replace(
         begun,
         state=event.state,
         started_ms=event.started_ms,
         ended_ms=event.ended_ms,
-        score=score,
-        best=score if best == event.iteration else _score_of(state, best),
+        score=_score(state, event),
         **{one.name: _compact(getattr(event, one.name), one.name) for one in fields(Result)},
     )
+    front, best = _chosen(state, ended)
+    ended = replace(ended, best=best.score if best else None)
     return replace(
         _with_iteration(state, ended),
         finished=(*state.finished, event.iteration),
-        best_iteration=best,
+        best_iteration=best.number if best else None,
+        front=front,
     )
 
 
@@ -177,20 +179,15 @@ def _score(state: SweepState, event: IterationFinished) -> float | None:
     return event.metrics.get(state.started.primary_metric)
 
 
-def _score_of(state: SweepState, number: int | None) -> float | None:
-    return None if number is None else state.iterations[number].score
-
-
-def _best_of(state: SweepState, number: int, score: float | None) -> int | None:
-    """The better of the best so far and a new score; the earlier one when they are equal."""
-    incumbent = _score_of(state, state.best_iteration)
-    if score is None:
-        return state.best_iteration
-    if incumbent is None:
-        return number
-    greater = state.started is None or state.started.greater_is_better
-    better = score > incumbent if greater else score < incumbent
-    return number if better else state.best_iteration
+def _chosen(state: SweepState, ended: Iteration) -> tuple[tuple[int, ...], Scored | None]:
+    """Give the front and the best, now that one more has ended: they are all that matters."""
+    numbers = {number for number in (*state.front, state.best_iteration) if number is not None}
+    known = [state.iterations[number].scored for number in numbers] + [ended.scored]
+    scored = [one for one in known if one is not None]
+    greater = state.greater_is_better
+    front = choosing.front(scored, greater_is_better=greater)
+    best = choosing.best(scored, greater_is_better=greater, optimize_for=state.optimize_for)
+    return tuple(one.number for one in front), best
 
 
 def _charts_drawn(state: SweepState, event: ChartsDrawn, _: int) -> SweepState:

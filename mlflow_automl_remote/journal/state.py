@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mlflow_automl_remote.choosing import Scored
 from mlflow_automl_remote.journal.events import (
     ArtifactFile,
     DataLoaded,
@@ -26,7 +27,7 @@ class Iteration(Result):
 
     Attributes:
         score: The primary metric, or None.
-        best: The best primary metric of all iterations when this one ended, or None.
+        best: That of the best iteration when this one ended, or None.
     """
 
     number: int
@@ -40,6 +41,18 @@ class Iteration(Result):
     ended_ms: int | None = None
     score: float | None = None
     best: float | None = None
+
+    @property
+    def scored(self) -> Scored | None:
+        """What it is chosen by; None without a score."""
+        if self.score is None:
+            return None
+        return Scored(
+            number=self.number,
+            score=self.score,
+            standard_error=self.standard_error,
+            predict_ms_per_row=self.predict_ms_per_row,
+        )
 
     @property
     def pipeline(self) -> str:
@@ -85,6 +98,9 @@ class SweepState:
     Attributes:
         iterations: By number; in the order in which they began.
         finished: Numbers of the ended iterations, in the order in which they ended.
+        best_iteration: The best so far, as `optimize_for` wants it, or None.
+        front: Numbers of those that no other beats in score and time to predict, the fastest
+            first.
         explanations: How explanations ended, by iteration.
         comparison: What lays explained models side by side, or None.
         plan: What the search was to do, or None before it began.
@@ -111,6 +127,7 @@ class SweepState:
     iterations: Mapping[int, Iteration] = field(default_factory=dict)
     finished: tuple[int, ...] = ()
     best_iteration: int | None = None
+    front: tuple[int, ...] = ()
     explaining: int | None = None
     explanations: Mapping[int, ExplanationFinished] = field(default_factory=dict)
     comparison: ExplanationsCompared | None = None
@@ -126,7 +143,7 @@ class SweepState:
 
     @property
     def best(self) -> Iteration | None:
-        """The iteration with the best score so far, or None."""
+        """The best iteration so far, or None."""
         return None if self.best_iteration is None else self.iterations[self.best_iteration]
 
     @property
@@ -137,13 +154,25 @@ class SweepState:
         return self.explanations.get(self.best_iteration)
 
     @property
+    def greater_is_better(self) -> bool:
+        """Whether a higher score is a better one."""
+        return self.started is None or self.started.greater_is_better
+
+    @property
+    def optimize_for(self) -> str:
+        """What the best iteration is: `accuracy` or `latency`."""
+        settings = {} if self.started is None else self.started.settings
+        return str(settings.get("optimize_for", "accuracy"))
+
+    @property
     def ranked(self) -> tuple[Iteration, ...]:
-        """All iterations, the best first; those without a score last, by number."""
-        sign = -1 if self.started is None or self.started.greater_is_better else 1
+        """All iterations: the best first, others by score, those without one last, by number."""
+        sign = -1 if self.greater_is_better else 1
         return tuple(
             sorted(
                 self.iterations.values(),
                 key=lambda one: (
+                    one.number != self.best_iteration,
                     one.score is None,
                     0.0 if one.score is None else sign * one.score,
                     one.number,

@@ -8,9 +8,9 @@ from enum import StrEnum
 from statistics import NormalDist
 from typing import Final
 
+from mlflow_automl_remote.config.catalogue import lower_is_better
 from mlflow_automl_remote.config.promotion import Gates
 from mlflow_automl_remote.promotion.evidence import Evidence, Group
-from mlflow_automl_remote.promotion.published import lower_is_better
 from mlflow_automl_remote.promotion.signature import Description, differences
 
 DAY_MS: Final = 86_400_000

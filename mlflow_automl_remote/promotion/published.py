@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from mlflow_automl_remote.config.catalogue import LOWER_IS_BETTER
+from mlflow_automl_remote.config.catalogue import lower_is_better
 from mlflow_automl_remote.errors import ConfigurationError, SweepNotFound
 from mlflow_automl_remote.publishing import facts
 from mlflow_automl_remote.publishing.calls import translated
@@ -92,11 +92,6 @@ class PublishedSweep:
                 f"publish it first: automl-remote follow {self.run_id}"
             )
         return chosen
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value of a metric is a better one; `test_` before it changes nothing."""
-    return metric.removeprefix("test_") in LOWER_IS_BETTER
 
 
 def read_sweep(client: MlflowClient, run_id: str) -> PublishedSweep:

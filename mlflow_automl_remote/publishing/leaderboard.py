@@ -28,7 +28,7 @@ def to_html(view: View) -> str:
         "sweep_id": view.facts.sweep_id,
         "target": one_line(view.facts.target),
         "metric": view.primary_metric,
-        "greater": state.started is None or state.started.greater_is_better,
+        "greater": state.greater_is_better,
         "counts": counts(state),
         "data": _data(view),
         "order": list(state.finished),
@@ -46,7 +46,7 @@ def to_csv(view: View) -> str:
         *("rank", "iteration", "scaler", "model", "state", "score", "standard_error"),
         *metrics,
         *(f"test_{name}" for name in tests),
-        *("duration_s", "fit_time_s", "predict_time_s", "started", "ended"),
+        *("duration_s", "fit_time_s", "predict_time_s", "predict_ms_per_row", "started", "ended"),
         *("proposed_by", "reason", "params", "run_id", "model_id"),
     ]
     out = io.StringIO()
@@ -64,7 +64,7 @@ def _csv_row(row: Row, metrics: list[str], tests: list[str]) -> list[object]:
         one.standard_error,
         *(one.metrics.get(name) for name in metrics),
         *(one.test_metrics.get(name) for name in tests),
-        *(one.duration_s, one.fit_s or None, one.predict_s or None),
+        *(one.duration_s, one.fit_s or None, one.predict_s or None, one.predict_ms_per_row),
         *(_moment(one.started_ms), _moment(one.ended_ms)),
         *(one.proposed_by, one.reason, json.dumps(dict(one.hyperparameters or one.params))),
         *(row.run_id, row.model_id),
@@ -89,6 +89,7 @@ def _html_row(row: Row, view: View) -> dict[str, object]:
         "best": one.best,
         "started": one.started_ms,
         "duration": one.duration_s,
+        "predict": one.predict_ms_per_row,
         "by": one_line(one.proposed_by),
         "reason": one_line(one.reason or view.unpublished.get(one.number, "")),
         "metrics": {

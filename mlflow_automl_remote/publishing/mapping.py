@@ -25,6 +25,7 @@ from mlflow_automl_remote.publishing.text import (
 )
 from mlflow_automl_remote.states import IterationState, SweepStatus
 
+PREDICT_MS: Final = "predict_ms_per_row"
 DATASET_NAME: Final = "training data"
 MAX_DIGEST: Final = 36
 MAX_BULKY_FILE_BYTES: Final = 1024 * 1024
@@ -147,7 +148,7 @@ _CHILD_NUMBERS: Final[Mapping[str, Callable[[Iteration], float | None]]] = {
 def child_points(iteration: Iteration) -> list[Point]:
     """Give all metrics of an ended iteration: means, times, and scores of the folds as steps."""
     at_ms = iteration.ended_ms or iteration.started_ms
-    means = _finite(iteration.metrics)
+    means = _finite({**iteration.metrics, PREDICT_MS: iteration.predict_ms_per_row})
     times = _finite({name: value(iteration) for name, value in _CHILD_NUMBERS.items()})
     tests = _finite({f"test_{name}": value for name, value in iteration.test_metrics.items()})
     points = [
@@ -334,7 +335,8 @@ def _best_of_all(state: SweepState) -> Iterator[Point]:
         return
     step = state.finished.index(best.number)
     tests = {f"test_{name}": value for name, value in best.test_metrics.items()}
-    for name, value in with_keys(_finite({**best.metrics, **tests})).items():
+    values = {**best.metrics, **tests, PREDICT_MS: best.predict_ms_per_row}
+    for name, value in with_keys(_finite(values)).items():
         if f"best_{name}" != _best_name(state):
             yield Point(key=f"best_{name}", value=value, timestamp_ms=best.ended_ms, step=step)
 

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Final
 
 from mlflow_automl_remote.journal.replay import Iteration, SweepState
+from mlflow_automl_remote.publishing import pareto
 from mlflow_automl_remote.publishing.mapping import settled
 from mlflow_automl_remote.publishing.text import as_script, cell, one_line
 from mlflow_automl_remote.publishing.view import View
@@ -19,6 +20,7 @@ from mlflow_automl_remote.states import IterationState
 
 _PLACE: Final = "/*SWEEP*/null"
 _MAX_TEXT: Final = 400
+_FAMILY_COLUMNS: Final = ("model", "iterations", "without_model", "best_score", "time_s")
 _ENVIRONMENT: Final = ("host_name", "n_cores", "memory_bytes", "python_version", "package_version")
 
 
@@ -27,10 +29,11 @@ def to_page(view: View) -> str:
     state = view.state
     content = {
         "metric": view.primary_metric,
-        "greater": state.started is None or state.started.greater_is_better,
+        "greater": state.greater_is_better,
         "status": state.status.value,
         "ended_by": one_line(state.ended_by),
         "points": _points(state),
+        "pareto": pareto.chart(state),
         "families": families(state),
         "guardrails": [
             [one_line(one.severity), one_line(one.column), one_line(one.text, _MAX_TEXT)]
@@ -56,7 +59,8 @@ def documents(state: SweepState) -> dict[str, str]:
         "sweep/settings.json": _json(settings(state)),
         "sweep/environment.json": _json(environment(state)),
         "sweep/data.json": _json(data_profile(state)),
-        "sweep/families.csv": _csv(families(state)),
+        "sweep/families.csv": _csv(_FAMILY_COLUMNS, families(state)),
+        "sweep/pareto.csv": _csv(pareto.COLUMNS, pareto.front(state)),
     }
 
 
@@ -90,7 +94,7 @@ def families(state: SweepState) -> list[dict[str, object]]:
     found: dict[str, list[Iteration]] = {}
     for one in settled(state):
         found.setdefault(one.model, []).append(one)
-    greater = state.started is None or state.started.greater_is_better
+    greater = state.greater_is_better
     rows: list[dict[str, object]] = [
         {
             "model": one_line(model),
@@ -184,10 +188,10 @@ def _json(content: Mapping[str, object]) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n"
 
 
-def _csv(rows: Sequence[Mapping[str, object]]) -> str:
+def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["model", "iterations", "without_model", "best_score", "time_s"])
+    writer.writerow(columns)
     writer.writerows([cell(value) for value in row.values()] for row in rows)
     return out.getvalue()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from mlflow_automl_remote.config.catalogue import LOWER_IS_BETTER
+from mlflow_automl_remote import choosing
+from mlflow_automl_remote.choosing import Scored
+from mlflow_automl_remote.config.catalogue import lower_is_better
 from mlflow_automl_remote.errors import ConfigurationError, IterationNotFound
 from mlflow_automl_remote.journal.file import read
 from mlflow_automl_remote.journal.replay import SweepState, replay
@@ -55,7 +57,7 @@ def best_child(parent: ParentRun, metric: str | None = None) -> Run:
 
     Args:
         parent: The sweep.
-        metric: By which; None for the primary metric.
+        metric: By which; None for the primary metric and what `optimize_for` says.
 
     Raises:
         ConfigurationError: No iteration has such a metric.
@@ -67,13 +69,36 @@ def best_child(parent: ParentRun, metric: str | None = None) -> Run:
             f"No iteration of the sweep '{parent.run_id}' has a model so far. "
             "Wait for one, or see why those that ended have none."
         )
-    metric = metric or MlflowClient().get_run(parent.run_id).data.params["primary_metric"]
+    if metric is None:
+        return _best(whole, MlflowClient().get_run(parent.run_id).data.params)
     scored = [run for run in whole if math.isfinite(run.data.metrics.get(metric, math.nan))]
     if not scored:
         known = ", ".join(sorted({name for run in whole for name in run.data.metrics}))
         raise ConfigurationError(f"No iteration has a metric '{metric}'. Known are: {known}.")
-    sign = 1 if metric in LOWER_IS_BETTER or metric.endswith("_s") else -1
+    sign = 1 if lower_is_better(metric) else -1
     return min(scored, key=lambda run: (sign * run.data.metrics[metric], number_of(run)))
+
+
+def _best(children: list[Run], settings: Mapping[str, str]) -> Run:
+    """Choose as the journal's fold does, but of these alone."""
+    metric = settings["primary_metric"]
+    by_number = {number_of(run): run for run in children if metric in run.data.metrics}
+    best = choosing.best(
+        (
+            Scored(
+                number=number,
+                score=run.data.metrics[metric],
+                standard_error=run.data.metrics.get("standard_error"),
+                predict_ms_per_row=run.data.metrics.get("predict_ms_per_row"),
+            )
+            for number, run in by_number.items()
+        ),
+        greater_is_better=not lower_is_better(metric),
+        optimize_for=settings.get("optimize_for", "accuracy"),
+    )
+    if best is None:
+        raise IterationNotFound(f"No iteration has the primary metric '{metric}' so far.")
+    return by_number[best.number]
 
 
 def is_whole(child: Run) -> bool:

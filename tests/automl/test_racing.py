@@ -267,11 +267,12 @@ def test_a_vote_that_is_too_slow_is_made_of_fewer_models(
         if not one.is_partial
     ][:2]
     chosen = [(members[0], 0.7), (members[1], 0.3)]
-    assert [(members[0], 0.7, None), (members[1], 0.3, None)] == within(chosen, None)
-    n_all = 2 * len(list((members[0].folder / "folds").glob("*.pkl")))
+    n_all = len(list((members[0].folder / "folds").glob("*.pkl")))
+    assert [(members[0], 0.7, n_all), (members[1], 0.3, n_all)] == within(chosen, None)
     assert [2, 2] == [n for _, _, n in within(chosen, 4.0)]
     assert [(members[0], 0.7, 1)] == within(chosen, 1.0)
-    assert within(chosen, float(n_all)) == within(chosen, None)
+    assert within(chosen, 2.0 * n_all) == within(chosen, None)
+    assert [1, 1] == [n for _, _, n in within(chosen, None, 1)]
 
 
 def test_what_predicts_too_slowly_cannot_be_the_best(cancer: Path, tmp_path: Path) -> None:

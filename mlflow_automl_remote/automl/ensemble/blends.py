@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, cast
 
 import numpy as np
@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from mlflow_automl_remote.automl import assembly
 from mlflow_automl_remote.automl.components.base import Estimator
 from mlflow_automl_remote.automl.dataset import FloatArray, Indices, Labels
+from mlflow_automl_remote.automl.ensemble.lighter import Cost, lighter
 from mlflow_automl_remote.automl.ensemble.scoring import Bind
 from mlflow_automl_remote.automl.ensemble.selection import select
 
@@ -39,20 +40,22 @@ class Predictions:
         y: Targets, of shape (n_rows,).
         weight: Weights of the rows, of shape (n_rows,), or None.
         classes: Sorted labels; empty for regression.
+        cost: What a vote of them may take to predict; None for whatever it takes.
     """
 
     values: FloatArray
     y: Labels
     weight: FloatArray | None
     classes: Labels
+    cost: Cost | None = None
 
     def of_rows(self, rows: Indices) -> Predictions:
         """Give the same for some rows only."""
-        return Predictions(
+        return replace(
+            self,
             values=self.values[:, rows],
             y=self.y[rows],
             weight=None if self.weight is None else self.weight[rows],
-            classes=self.classes,
         )
 
 
@@ -133,8 +136,12 @@ def vote(known: Predictions, bind: Bind, seed: int) -> Vote:
         known = known.of_rows(rng.choice(n_rows, most, replace=False))
     values, score = bind(known.y, known.values, known.weight)
     if n_rows > MOST_ROWS_TO_BAG or values.ndim > 2:  # all classes of each row: too slow to repeat
-        return Vote(weights=select(values, score))
-    return Vote(weights=_bagged(known, bind, seed))
+        weights = select(values, score)
+    else:
+        weights = _bagged(known, bind, seed)
+    if known.cost is not None:
+        weights = lighter(weights, values, score, known.cost)
+    return Vote(weights=weights)
 
 
 def _bagged(known: Predictions, bind: Bind, seed: int) -> FloatArray:

@@ -11,10 +11,11 @@ from typing import Final
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from mlflow_automl_remote.automl import data, evaluation, metrics, predictions
+from mlflow_automl_remote.automl import data, evaluation, metrics, predictions, speed
 from mlflow_automl_remote.automl.components.base import Estimator, Scalar
 from mlflow_automl_remote.automl.dataset import Dataset, FloatArray, Indices, Labels
 from mlflow_automl_remote.automl.ensemble.blends import LEARN, Blend, Predictions, Vote
+from mlflow_automl_remote.automl.ensemble.lighter import Cost
 from mlflow_automl_remote.automl.ensemble.scoring import Scorer
 from mlflow_automl_remote.automl.iteration import (
     CHARTS_NAME,
@@ -27,7 +28,7 @@ from mlflow_automl_remote.automl.iteration import (
     score_on_test,
     scoring_of,
 )
-from mlflow_automl_remote.automl.racing.finish import mean_of
+from mlflow_automl_remote.automl.racing.finish import mean_of, n_models_of
 from mlflow_automl_remote.automl.racing.fold import (
     count_models,
     has_fold,
@@ -40,6 +41,7 @@ from mlflow_automl_remote.automl.splits import Fold, Splits
 from mlflow_automl_remote.config import AutoMLConfig
 
 _PARTS_OF_ONE_FOLD: Final = 5
+_ROUNDING: Final = 1e-9
 _MOST_PARTS: Final = 5  # folds are put together: an ensemble is learnt anew for each part
 
 
@@ -51,13 +53,17 @@ class Member:
         number: Of the iteration.
         label: Of its pipeline.
         folder: Where it left its predictions and its model.
-        predict_ms: Milliseconds a row of one of the models it was fitted as.
+        predict_ms: Milliseconds a row of one of the models it was fitted as, about.
     """
 
     number: int
     label: str
     folder: Path
     predict_ms: float = 0.0
+
+
+Part = tuple[Member, float, int]
+"""A member, its weight and of how many models it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +125,7 @@ def run_ensemble(order: EnsembleOrder) -> IterationResult:
     refuse_undefined(mean, order.config.primary_metric)
     learnt_s = time.perf_counter() - begun
     predictions.save(order.output_dir, by_fold, dataset, splits)
-    model = _model(order, blend, known.classes)
+    model, predict_ms = _model(order, blend, dataset, known.classes)
     if model is not None and order.save_model is not None:
         order.save_model(model, dataset, order.output_dir / MODEL_NAME)
     if order.save_charts is not None:
@@ -131,6 +137,7 @@ def run_ensemble(order: EnsembleOrder) -> IterationResult:
         hyperparameters=_hyperparameters(order, blend),
         fit_s=learnt_s,
         predict_s=0.0,
+        predict_ms_per_row=predict_ms,
         test_metrics=(
             {} if model is None else score_on_test(model, dataset, splits, order.config)
         ),
@@ -176,7 +183,17 @@ def _known(order: EnsembleOrder, dataset: Dataset, splits: Splits) -> Prediction
         y=found.y,
         weight=found.weight,
         classes=dataset.classes if dataset.task == "classification" else np.array([]),
+        cost=_cost(order),
     )
+
+
+def _cost(order: EnsembleOrder) -> Cost | None:
+    """Say what an ensemble may take, of which each member is one model at least."""
+    limit_ms, is_latency = order.config.max_predict_ms_per_row, n_models_of(order.config) == 1
+    if limit_ms is None and not is_latency:
+        return None
+    ms = np.array([member.predict_ms for member in order.members])
+    return Cost(ms=ms, limit_ms=limit_ms, is_latency=is_latency)
 
 
 def _parts(fold_of: Indices, n_folds: int, seed: int) -> Iterator[tuple[Indices, Indices]]:
@@ -197,59 +214,92 @@ def _predictions_of(member: Member, splits: Splits) -> FloatArray:
     return np.concatenate([load_predictions(member.folder, at) for at in range(splits.n_folds)])
 
 
-def _model(order: EnsembleOrder, blend: Blend, classes: Labels) -> Estimator | None:
+def _model(
+    order: EnsembleOrder, blend: Blend, dataset: Dataset, classes: Labels
+) -> tuple[Estimator | None, float | None]:
+    """Make the model, of so many models of each member as keep to the limit, and measure it."""
     if order.load_model is None:
-        return None
+        return None, None
     chosen = [
         (member, float(weight))
         for member, weight in zip(order.members, blend.weights, strict=True)
         if weight > 0
     ]
-    if order.kind == "VotingEnsemble" and any(has_folds(member.folder) for member, _ in chosen):
-        limit_ms = order.config.max_predict_ms_per_row
-        return _flat_vote(order.load_model, within(chosen, limit_ms), classes)
+    limit_ms = left_ms = order.config.max_predict_ms_per_row
+    n_most = n_models_of(order.config)
+    while True:
+        parts = within(chosen, left_ms, n_most)
+        model = _assembled(order, blend, parts, classes)
+        expected_ms = sum(member.predict_ms * n_models for member, _, n_models in parts)
+        taken_ms = speed.predict_ms_per_row(model, dataset, expected_ms=expected_ms)
+        if limit_ms is None or left_ms is None or taken_ms <= limit_ms:
+            return model, taken_ms
+        left_ms = min(left_ms, expected_ms) * 0.9 * limit_ms / taken_ms
+        if within(chosen, left_ms, n_most) == parts or order.kind != "VotingEnsemble":
+            return model, taken_ms
+
+
+def _assembled(
+    order: EnsembleOrder, blend: Blend, parts: list[Part], classes: Labels
+) -> Estimator:
+    load = order.load_model
+    assert load is not None  # noqa: S101 - for the type checker: `_model` has looked
+    is_flat = any(has_folds(member.folder) for member, _, _ in parts)
+    if order.kind == "VotingEnsemble" and (is_flat or len(parts) < (blend.weights > 0).sum()):
+        return _flat_vote(load, parts, classes)
     members = {
-        f"iteration_{member.number}": _model_of(member, order.load_model, classes)
-        for member, _ in chosen
+        f"iteration_{member.number}": _model_of(member, load, classes, n_models)
+        for member, _, n_models in parts
     }
     ensemble: Estimator = Pipeline([("model", blend.assemble(members, classes))])
     return ensemble
 
 
-def _model_of(member: Member, load_model: LoadModel, classes: Labels) -> Estimator:
+def _model_of(member: Member, load_model: LoadModel, classes: Labels, n_models: int) -> Estimator:
     if has_folds(member.folder):
-        return mean_of(load_models(member.folder), classes)
+        return mean_of(load_models(member.folder, n_models), classes)
     return load_model(member.folder / MODEL_NAME)
 
 
 def within(
-    chosen: list[tuple[Member, float]], limit_ms: float | None
-) -> list[tuple[Member, float, int | None]]:
-    """Say how many models of each member fit into the time that a row may take; None for all.
+    chosen: Sequence[tuple[Member, float]], limit_ms: float | None, n_most: int | None = None
+) -> list[Part]:
+    """Say how many models of each member fit into the time that a row may take.
 
-    Each member keeps its share of them, at least one; if that is too slow, the last ones go.
+    Each has one; what time is left is shared out among the others by their number. If one of each
+    is too slow, the least important members go, but for the first.
+
+    Args:
+        chosen: Members and their weights.
+        limit_ms: Of all models together; None for any time.
+        n_most: Of models of a member; None for all.
     """
     n_models = {member.number: count_models(member.folder) for member, _ in chosen}
+    if n_most is not None:
+        n_models = {number: min(n, n_most) for number, n in n_models.items()}
     whole_ms = sum(member.predict_ms * n_models[member.number] for member, _ in chosen)
     if limit_ms is None or whole_ms <= limit_ms:
-        return [(member, weight, None) for member, weight in chosen]
-    found: list[tuple[Member, float, int | None]] = []
+        return [(member, weight, n_models[member.number]) for member, weight in chosen]
+    kept: list[tuple[Member, float]] = []
     left_ms = limit_ms
     for member, weight in sorted(chosen, key=lambda each: -each[1]):
-        n_kept = max(1, int(n_models[member.number] * limit_ms / whole_ms))
-        if member.predict_ms * n_kept <= left_ms or not found:
-            found.append((member, weight, n_kept))
-            left_ms -= member.predict_ms * n_kept
-    return found
+        if member.predict_ms <= left_ms + _ROUNDING or not kept:
+            kept.append((member, weight))
+            left_ms -= member.predict_ms
+    more_ms = sum(member.predict_ms * (n_models[member.number] - 1) for member, _ in kept)
+    share = min(1.0, max(0.0, left_ms) / more_ms) if more_ms > 0 else 1.0
+    return [
+        (member, weight, 1 + int((n_models[member.number] - 1) * share + _ROUNDING))
+        for member, weight in chosen
+        if (member, weight) in kept
+    ]
 
 
-def _flat_vote(
-    load_model: LoadModel, chosen: list[tuple[Member, float, int | None]], classes: Labels
-) -> Estimator:
+def _flat_vote(load_model: LoadModel, parts: list[Part], classes: Labels) -> Estimator:
     """Make one vote of the models that members were fitted as, fold by fold."""
     models: dict[str, Estimator] = {}
     shares: list[float] = []
-    for member, weight, n_models in chosen:
+    for member, weight, n_models in parts:
         if has_folds(member.folder):
             fitted = load_models(member.folder, n_models)
         else:

@@ -10,12 +10,14 @@ from typing import Final
 
 import numpy as np
 
+from mlflow_automl_remote import choosing
 from mlflow_automl_remote.automl.components.base import Device
 from mlflow_automl_remote.automl.dataset import Dataset, FloatArray, Indices
 from mlflow_automl_remote.automl.ensemble.scoring import Scorer
 from mlflow_automl_remote.automl.ensemble.selection import select
 from mlflow_automl_remote.automl.evaluation import to_score
 from mlflow_automl_remote.automl.iteration import SaveCharts, SaveModel
+from mlflow_automl_remote.automl.metrics import standard_error
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
 from mlflow_automl_remote.automl.racing.finish import FinishOrder, run_finish
 from mlflow_automl_remote.automl.racing.fold import (
@@ -26,6 +28,7 @@ from mlflow_automl_remote.automl.racing.fold import (
 )
 from mlflow_automl_remote.automl.racing.schedule import Race, Runner, Step
 from mlflow_automl_remote.automl.splits import Splits
+from mlflow_automl_remote.choosing import Scored
 from mlflow_automl_remote.config import AutoMLConfig
 
 SLICE: Final = 0.06
@@ -113,6 +116,7 @@ class Driver:
             choose=self._choose,
             greater_is_better=settings.config.greater_is_better,
             n_whole=settings.n_places if few else 0,
+            favour=self._favoured,
         )
 
     def job(
@@ -137,7 +141,6 @@ class Driver:
                 n_folds=runner.n_done,
                 fit_s=runner.fit_s,
                 predict_s=runner.predict_s,
-                n_models=self._n_models(runner),
                 save_model=each.save_model,
                 save_charts=each.save_charts,
             )
@@ -162,15 +165,12 @@ class Driver:
         return run_folds, folds, kill_s  # type: ignore[return-value] # takes its own order
 
     def predict_ms(self, runner: Runner) -> float:
-        """Give the milliseconds a row that one model of an iteration takes to predict."""
-        return 1000 * runner.predict_s / max(1, sum(self._n_scored[: runner.n_done]))
+        """Estimate the milliseconds a row that one model of an iteration takes to predict.
 
-    def _n_models(self, runner: Runner) -> int | None:
-        """Say how many of the models of an iteration are quick enough together; None for all."""
-        limit_ms = self._settings.config.max_predict_ms_per_row
-        if limit_ms is None:
-            return None
-        return max(1, int(limit_ms / max(self.predict_ms(runner), 1e-9)))
+        Of what the folds have shown, where features were made before. What the whole takes is
+        measured when it is made.
+        """
+        return 1000 * runner.predict_s / max(1, sum(self._n_scored[: runner.n_done]))
 
     def took(self, step: Step, result: FoldsResult, output_dir: Path) -> None:
         """Take in what came of some folds."""
@@ -197,10 +197,7 @@ class Driver:
         ):
             done = f"{runner.n_done} of {self._n_folds} folds"
             return f"Scored on {done}: others were worth the time more."
-        limit_ms, row_ms = self._settings.config.max_predict_ms_per_row, self.predict_ms(runner)
-        if limit_ms is None or row_ms <= limit_ms:
-            return ""
-        return too_slow(row_ms, limit_ms)
+        return ""
 
     def best(self) -> list[Runner]:
         """Give the iterations that an ensemble may use: the best of each model come first."""
@@ -243,18 +240,29 @@ class Driver:
         at = self._rng.choice(len(liked), p=weights / weights.sum())
         return liked[int(at)][0].spec
 
+    def _favoured(self, raced: Sequence[Runner]) -> tuple[int, ...]:
+        """Give those that may be the best for latency by what their first folds have shown."""
+        config = self._settings.config
+        if config.optimize_for != "latency":
+            return ()
+        scored = [
+            Scored(
+                number=one.proposal.number,
+                score=float(np.mean(one.scores[: self._n_first])),
+                standard_error=standard_error(one.scores) if one.n_done == self._n_folds else None,
+                predict_ms_per_row=self.predict_ms(one),
+            )
+            for one in raced
+        ]
+        greater = config.greater_is_better
+        best = choosing.best(scored, greater_is_better=greater, optimize_for="latency")
+        front = choosing.front(scored, greater_is_better=greater)
+        return tuple(one.number for one in front if best is not None and one.ms >= best.ms)
+
     def _choose(self, predicted: Sequence[FloatArray]) -> FloatArray:
         values = np.stack(list(predicted)).astype(np.float64)
         known = self._scorer(self._y, values, self._weight)
         return select(*known, n_best=min(2, len(values)), max_rounds=ROUNDS_TO_CHOOSE)
-
-
-def too_slow(row_ms: float, limit_ms: float) -> str:
-    """Say that an iteration predicts too slowly to be the best, for a person."""
-    return (
-        f"It predicts a row in {row_ms:.3g} ms, more than the {limit_ms:g} ms of "
-        "max_predict_ms_per_row."
-    )
 
 
 def _n_telling(dataset: Dataset, splits: Splits, rows: Indices) -> int:

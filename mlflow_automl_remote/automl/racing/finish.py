@@ -21,9 +21,10 @@ from mlflow_automl_remote.automl import (
     metrics,
     pipelines,
     predictions,
+    speed,
 )
 from mlflow_automl_remote.automl.components.base import Estimator
-from mlflow_automl_remote.automl.dataset import Labels
+from mlflow_automl_remote.automl.dataset import Dataset, Labels
 from mlflow_automl_remote.automl.featurization.preprocessor import TablePreprocessor
 from mlflow_automl_remote.automl.iteration import (
     CHARTS_NAME,
@@ -52,7 +53,6 @@ class FinishOrder:
         n_folds: How many folds it was fitted on.
         fit_s: Seconds of the fits.
         predict_s: Seconds of the predictions.
-        n_models: How many of the models of the folds make its own; None for all.
         save_model: Writes the model, or None.
         save_charts: Draws the predictions, or None.
     """
@@ -64,7 +64,6 @@ class FinishOrder:
     n_folds: int
     fit_s: float
     predict_s: float
-    n_models: int | None
     save_model: SaveModel | None
     save_charts: SaveCharts | None = None
 
@@ -87,13 +86,14 @@ def run_finish(order: FinishOrder) -> IterationResult:
     mean = metrics.mean_over_folds(per_fold)
     refuse_undefined(mean, order.config.primary_metric)
     predictions.save(order.output_dir, predicted, dataset, splits)
-    models = load_models(order.output_dir, order.n_models)
-    classes = dataset.classes if dataset.task == "classification" else np.array([])
-    model = mean_of(models, classes)
+    found = predictions.held_out(dataset, splits, np.concatenate(predicted))
+    models = load_models(order.output_dir, n_models_of(order.config))
+    model, predict_ms = _quick_enough(
+        models, dataset, order, 1000 * order.predict_s / len(found.y)
+    )
     if order.save_model is not None:
         order.save_model(model, dataset, order.output_dir / MODEL_NAME)
     if order.save_charts is not None:
-        found = predictions.held_out(dataset, splits, np.concatenate(predicted))
         order.save_charts(dataset, found, order.output_dir / CHARTS_NAME, order.label)
     first = cast("Pipeline", models[0])[0]
     preprocessed = isinstance(first, TablePreprocessor)
@@ -103,10 +103,34 @@ def run_finish(order: FinishOrder) -> IterationResult:
         hyperparameters=pipelines.hyperparameters(models[0]),
         fit_s=order.fit_s,
         predict_s=order.predict_s,
+        predict_ms_per_row=predict_ms,
         test_metrics=score_on_test(model, dataset, splits, order.config),
         featurization=first.mode if preprocessed else "",
         features=tuple(featurization.summary(first, dataset.columns)) if preprocessed else (),
     )
+
+
+def n_models_of(config: AutoMLConfig) -> int | None:
+    """Say how many of the models of the folds a pipeline keeps at most; None for all.
+
+    For latency one: it is what the score of the pipeline is of, and their mean takes as many times
+    as long.
+    """
+    return 1 if config.optimize_for == "latency" else None
+
+
+def _quick_enough(
+    models: Sequence[Estimator], dataset: Dataset, order: FinishOrder, expected_ms: float
+) -> tuple[Estimator, float]:
+    """Give the mean of so many of the models as keep to the limit, and what it takes a row."""
+    classes = dataset.classes if dataset.task == "classification" else np.array([])
+    limit_ms = order.config.max_predict_ms_per_row
+    while True:
+        mean, n = mean_of(models, classes), len(models)
+        taken_ms = speed.predict_ms_per_row(mean, dataset, expected_ms=n * expected_ms)
+        if limit_ms is None or taken_ms <= limit_ms or n == 1:
+            return mean, taken_ms
+        models = models[: max(1, min(n - 1, int(n * limit_ms / taken_ms)))]
 
 
 def mean_of(models: Sequence[Estimator], classes: Labels) -> Estimator:

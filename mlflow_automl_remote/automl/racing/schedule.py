@@ -6,7 +6,7 @@ which of them are worth more folds; the others are over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -34,6 +34,7 @@ SHORTEST_FIT_S: Final = 0.3
 
 Choose = Callable[[Sequence[FloatArray]], FloatArray]
 """Gives the weights of a vote over predictions for the first folds."""
+Favour = Callable[[Sequence["Runner"]], Collection[int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,7 @@ class Race:
         greater_is_better: Of the scores.
         n_whole: The first so many pipelines are fitted on all folds at once, so that there are
             models soon.
+        favour: Names iterations that get all folds even if the vote does not use them.
     """
 
     def __init__(
@@ -109,12 +111,14 @@ class Race:
         choose: Choose,
         greater_is_better: bool,
         n_whole: int = 0,
+        favour: Favour = lambda _: (),
     ) -> None:
         self._n_folds = n_folds
         self._n_first = n_first
         self._choose = choose
         self._sign = 1.0 if greater_is_better else -1.0
         self._n_whole = n_whole
+        self._favour = favour
         self._runners: dict[int, Runner] = {}
         self._weights: dict[int, float] = {}
         self._spent_s = {"new": 0.0, "more": 0.0}
@@ -260,6 +264,8 @@ class Race:
         self._weights = {
             one.proposal.number: float(weight) for one, weight in zip(raced, weights, strict=True)
         }
+        for number in self._favour(raced):
+            self._weights[number] = max(self._weights[number], 1 / len(raced))
         if len(raced) < HEAD:
             return
         spare = [

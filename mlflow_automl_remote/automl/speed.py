@@ -1,0 +1,90 @@
+"""How long a fitted model takes to predict a row: on one core, from the columns as they came."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numpy as np
+from sklearn.ensemble import (
+    StackingClassifier,
+    StackingRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from mlflow_automl_remote.automl.dataset import Dataset, take_rows
+
+N_ROWS: Final = 1_000
+"""Predicted at once; of fewer rows some are taken several times."""
+FEWEST_ROWS: Final = 50
+SHORT_S: Final = 0.1
+"""Models that are known to need more for so many rows are measured on fewer."""
+ENOUGH_S: Final = 0.03
+"""After so much it is not measured again: what takes so long does not depend on a few moments."""
+MOST_TIMES: Final = 3
+
+_ENSEMBLES: Final = (VotingClassifier, VotingRegressor, StackingClassifier, StackingRegressor)
+
+
+def predict_ms_per_row(model: Any, dataset: Dataset, *, expected_ms: float = 0.0) -> float:
+    """Measure the milliseconds of one core that a model takes for a row.
+
+    It is the time of the processor, so that neither other processes nor several threads count,
+    and the median of up to three measurements.
+
+    Args:
+        model: A fitted classifier that gives probabilities, or a regressor.
+        dataset: Rows in equal distances from it are predicted.
+        expected_ms: A row, as far as it is known.
+    """
+    n_rows = N_ROWS
+    if expected_ms > 0:
+        n_rows = int(min(N_ROWS, max(FEWEST_ROWS, 1000 * SHORT_S / expected_ms)))
+    rows = np.linspace(0, dataset.n_rows - 1, n_rows).astype(np.intp)
+    X = take_rows(dataset.features(), rows)
+    predict = model.predict if dataset.task == "regression" else model.predict_proba
+    taken_s: list[float] = []
+    with _one_thread(model):
+        while len(taken_s) < MOST_TIMES and sum(taken_s) < ENOUGH_S:
+            begun = time.process_time()
+            predict(X)
+            taken_s.append(time.process_time() - begun)
+    return 1000 * statistics.median(taken_s) / n_rows
+
+
+@contextmanager
+def _one_thread(model: Any) -> Iterator[None]:
+    """Let a model predict with one thread: others of a pool would spin, and count, while it waits.
+
+    CatBoost cannot be told once it is fitted, but its threads sleep while they wait.
+    """
+    before = [
+        (one, one.n_jobs)
+        for one in _models_in(model)
+        if getattr(one, "n_jobs", 1) not in (1, None)
+    ]
+    for one, _ in before:
+        one.set_params(n_jobs=1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        for one, n_jobs in before:
+            one.set_params(n_jobs=n_jobs)
+
+
+def _models_in(model: Any) -> Iterator[Any]:
+    """Give the models at the end of pipelines and inside of ensembles of them."""
+    if isinstance(model, Pipeline):
+        yield from _models_in(model[-1])
+    elif isinstance(model, _ENSEMBLES):
+        for each in model.estimators_:
+            yield from _models_in(each)
+    else:
+        yield model
