@@ -12,6 +12,8 @@ from typing import Final, Literal, TypeAlias
 
 OptimizeFor: TypeAlias = Literal["accuracy", "latency"]
 
+PREDICT_MS: Final = "predict_ms_per_row"
+"""The name of the metric in MLflow: milliseconds of one core for a row."""
 SHARE_OF_LOSS: Final = 0.01
 """Of the best score's loss, what a faster model may lose where there is no standard error."""
 

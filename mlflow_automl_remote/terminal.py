@@ -19,9 +19,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from mlflow_automl_remote import promoting
+from mlflow_automl_remote import live_table, promoting
 from mlflow_automl_remote.errors import AutoMLRemoteError, SweepFailed
 from mlflow_automl_remote.journal.replay import Iteration, SweepState
+from mlflow_automl_remote.live_table import duration as duration
+from mlflow_automl_remote.live_table import milliseconds
+from mlflow_automl_remote.live_table import score as score
 from mlflow_automl_remote.states import IterationState, SweepStatus
 from mlflow_automl_remote.sweep_run import Listener, SweepHandle
 
@@ -32,18 +35,7 @@ if TYPE_CHECKING:
     from mlflow_automl_remote.explanation_request import Requested
     from mlflow_automl_remote.journal.events import RequestHandled
 
-LEGEND: Final = """\
-************************************************************************************************
-ITERATION: The iteration being evaluated.
-PIPELINE:  A summary description of the pipeline being evaluated.
-DURATION:  Time taken for the current iteration.
-METRIC:    The result of computing {metric} on the fitted pipeline.
-BEST:      The best observed score thus far.
-************************************************************************************************
-"""
-_ROW: Final = "{:>10}   {:<46} {:>9} {:>11} {:>11}"
 _REFRESH_PER_S: Final = 4
-_MAX_REASON: Final = 160
 
 
 class Progress(Protocol):
@@ -124,10 +116,10 @@ class SweepView:
         """Show what has ended since the last call, and what is going on."""
         if state.started is not None and not self._headed:
             self._headed = True
-            self.say(LEGEND.format(metric=state.started.primary_metric))
-            self.say(_ROW.format("ITERATION", "PIPELINE", "DURATION", "METRIC", "BEST"))
+            for line in live_table.heads(state):
+                self.say(line)
         for number in state.finished:
-            self._row(state.iterations[number])
+            self._row(state.iterations[number], state)
         if state.explaining is not None and not self._was_explaining:
             self._was_explaining = True
             self.say(f"Explaining the best model (iteration {state.explaining}) with SHAP.")
@@ -139,21 +131,12 @@ class SweepView:
         if self._live is not None:
             self._live.refresh()
 
-    def _row(self, iteration: Iteration) -> None:
+    def _row(self, iteration: Iteration, state: SweepState) -> None:
         if (iteration.number, iteration.attempt) in self._shown:
             return
         self._shown.add((iteration.number, iteration.attempt))
-        self.say(
-            _ROW.format(
-                iteration.number,
-                iteration.pipeline[:46],
-                duration(iteration.duration_s),
-                score(iteration.score),
-                score(iteration.best),
-            )
-        )
-        if iteration.state is not IterationState.COMPLETED:
-            self.say(f"{'':>13}{iteration.state}: {iteration.reason[:_MAX_REASON]}")
+        for line in live_table.row(iteration, state):
+            self.say(line)
 
     def _now(self, state: SweepState) -> str:
         running = [one for one in state.iterations.values() if not one.state.is_finished]
@@ -260,7 +243,7 @@ def closing_lines(state: SweepState) -> list[str]:
     if state.best is not None and state.started is not None:
         lines.append(
             f"Best: iteration {state.best.number}, {state.best.pipeline}, "
-            f"{state.started.primary_metric} {score(state.best.score)}."
+            f"{state.started.primary_metric} {score(state.best.score)}{_pace(state)}."
         )
     if state.explanation is not None and state.explanation.reason:
         lines.append(f"The best model has no explanation: {state.explanation.reason}")
@@ -321,17 +304,9 @@ def pause_line(handled: RequestHandled | None, run_id: str) -> str:
     return "The sweep had ended before; nothing was changed."
 
 
-def duration(seconds: float | None) -> str:
-    """Write seconds as h:mm:ss, as the article's table does."""
-    if seconds is None:
-        return ""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
-
-
-def score(value: float | None) -> str:
-    """Write a score with five digits after the point; `nan` where there is none."""
-    return "nan" if value is None else f"{value:.5f}"
+def _pace(state: SweepState) -> str:
+    known = live_table.is_timed(state) and state.best is not None and state.best.predict_ms_per_row
+    return f", {milliseconds(known)} ms a row" if known else ""
 
 
 def clean(text: str) -> str:

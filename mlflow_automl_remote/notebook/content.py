@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from mlflow_automl_remote import terminal
-from mlflow_automl_remote.config.catalogue import LOWER_IS_BETTER
+from mlflow_automl_remote.choosing import PREDICT_MS
+from mlflow_automl_remote.config.catalogue import lower_is_better
 from mlflow_automl_remote.journal.replay import Iteration, SweepState
 from mlflow_automl_remote.notebook.snapshot import headline
 
@@ -24,9 +25,9 @@ scores of the folds. All that a click shows without the kernel, which may be bus
 
 
 def metric_names(state: SweepState) -> list[str]:
-    """Give the metrics of a sweep, the primary one first."""
+    """Give the metrics of a sweep and what models take to predict, the primary one first."""
     primary = state.started.primary_metric if state.started else ""
-    names = {name for one in state.iterations.values() for name in one.metrics}
+    names = {name for one in state.iterations.values() for name in _values(one)}
     return [name for name in (primary,) if name in names] + sorted(names - {primary})
 
 
@@ -46,7 +47,7 @@ def head(state: SweepState, metrics: Collection[str], sweep: Shown) -> dict[str,
         "best": state.best_iteration,
         "metric": state.started.primary_metric if state.started else "",
         "metrics": list(metrics),
-        "lower": [name for name in metrics if name in LOWER_IS_BETTER],
+        "lower": [name for name in metrics if lower_is_better(name)],
         "url": sweep.url,
         "run_id": sweep.run_id,
     }
@@ -63,10 +64,15 @@ def row(one: Iteration, metrics: Iterable[str]) -> Row:
         _number(one.score),
         _number(one.best),
         _text(one.reason),
-        [_number(one.metrics.get(name)) for name in metrics] if one.metrics else None,
+        [_number(_values(one).get(name)) for name in metrics] if one.metrics else None,
         _params(one),
         _folds(one),
     ]
+
+
+def _values(one: Iteration) -> dict[str, float | None]:
+    known = {} if one.predict_ms_per_row is None else {PREDICT_MS: one.predict_ms_per_row}
+    return {**one.metrics, **known}
 
 
 def importance(state: SweepState) -> list[list[Any]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from mlflow_automl_remote.choosing import PREDICT_MS
 from mlflow_automl_remote.journal.events import ArtifactFile, DataLoaded, ExplanationFinished
 from mlflow_automl_remote.journal.replay import Iteration, SweepState
 from mlflow_automl_remote.publishing import facts as names
@@ -25,7 +26,6 @@ from mlflow_automl_remote.publishing.text import (
 )
 from mlflow_automl_remote.states import IterationState, SweepStatus
 
-PREDICT_MS: Final = "predict_ms_per_row"
 DATASET_NAME: Final = "training data"
 MAX_DIGEST: Final = 36
 MAX_BULKY_FILE_BYTES: Final = 1024 * 1024

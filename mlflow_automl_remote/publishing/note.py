@@ -60,6 +60,10 @@ def _best(view: View) -> str:
     )
     if one.standard_error is not None:
         text += f" Standard error over the folds: {one.standard_error:.2g}."
+    if one.predict_ms_per_row is not None:
+        text += f" It predicts a row in {one.predict_ms_per_row:.3g} ms"
+        quick = view.state.optimize_for == "latency"
+        text += ", the fastest of those near the best score." if quick else "."
     tested = one.test_metrics.get(view.primary_metric)
     if tested is not None:
         text += f" On rows that nothing was chosen by: **{tested:.5g}**."
@@ -80,8 +84,8 @@ def _table(view: View, experiment_id: str) -> str:
     rows = [row for row in view.rows() if row.rank is not None][:N_ROWS]
     if not rows:
         return ""
-    head = f"| # | iteration | pipeline | {_escaped(view.primary_metric)} | duration |"
-    lines = [head, "| ---: | ---: | --- | ---: | ---: |"]
+    head = f"| # | iteration | pipeline | {_escaped(view.primary_metric)} | ms/row | duration |"
+    lines = [head, "| ---: | ---: | --- | ---: | ---: | ---: |"]
     for row in rows:
         one = row.iteration
         cells = (
@@ -89,6 +93,7 @@ def _table(view: View, experiment_id: str) -> str:
             _link(str(one.number), row, experiment_id),
             _escaped(one.pipeline),
             _score(row),
+            "" if one.predict_ms_per_row is None else f"{one.predict_ms_per_row:.3g}",
             f"{one.duration_s:.1f} s" if one.duration_s is not None else "",
         )
         lines.append(f"| {' | '.join(cells)} |")

@@ -89,7 +89,7 @@ def _best(children: list[Run], settings: Mapping[str, str]) -> Run:
                 number=number,
                 score=run.data.metrics[metric],
                 standard_error=run.data.metrics.get("standard_error"),
-                predict_ms_per_row=run.data.metrics.get("predict_ms_per_row"),
+                predict_ms_per_row=run.data.metrics.get(choosing.PREDICT_MS),
             )
             for number, run in by_number.items()
         ),

@@ -1,4 +1,4 @@
-"""Speed against strength: what a model takes to predict is measured, and counts as settings say."""
+"""Speed against strength: what a model takes to predict is measured, and settings choose by it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer
+from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mlflow_automl_remote import choosing
 from mlflow_automl_remote.automl import assembly, data, speed
 from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.ensemble.lighter import Cost, lighter
@@ -128,6 +127,14 @@ def cancer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    X, y = load_digits(return_X_y=True)
+    folder = tmp_path_factory.mktemp("digits")
+    data.save(data.check({"X": X[:400], "y": y[:400]}, "classification"), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def executor() -> Iterator[Executor]:
     with Executor() as made:
         yield made
@@ -152,20 +159,18 @@ def _run(executor: Executor, folder: Path, work: Path, **settings: object) -> Sw
             **settings,
         }
     )
-    sweep = Sweep(
-        config, folder, work, executor=executor, save_model=_save, load_model=_load
-    )
+    sweep = Sweep(config, folder, work, executor=executor, save_model=_save, load_model=_load)
     return sweep.run()
 
 
 @pytest.fixture(scope="module")
 def quick(
-    executor: Executor, cancer: Path, tmp_path_factory: pytest.TempPathFactory
+    executor: Executor, digits: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> SweepResult:
     """A sweep for latency."""
     return _run(
         executor,
-        cancer,
+        digits,
         tmp_path_factory.mktemp("quick"),
         iterations=10,
         n_cross_validations=3,
@@ -210,14 +215,14 @@ def test_latency_makes_the_fastest_of_the_good_ones_the_best(quick: SweepResult)
 
 
 def test_the_limit_is_one_of_what_is_published(
-    quick: SweepResult, executor: Executor, cancer: Path, tmp_path: Path
+    quick: SweepResult, executor: Executor, digits: Path, tmp_path: Path
 ) -> None:
     """A model that says it is slower cannot be the best, an ensemble neither; others can."""
     times = sorted(_times(quick).values())
     limit_ms = (times[0] * times[-1]) ** 0.5
     result = _run(
         executor,
-        cancer,
+        digits,
         tmp_path,
         iterations=10,
         n_cross_validations=3,
@@ -232,11 +237,13 @@ def test_the_limit_is_one_of_what_is_published(
 
 
 def _n_models(outcome: Outcome) -> int:
-    return len(getattr(_load(outcome.output_dir / "model")[-1], "estimators_", [None]))
+    """Of how many pipelines, fitted on folds, the model is."""
+    inside = getattr(_load(outcome.output_dir / "model")[-1], "named_estimators_", {})
+    return len([name for name in inside if "fold_" in name]) or 1
 
 
 @pytest.mark.parametrize(
-    "settings", [{"optimize_for": "latency"}, {"max_predict_ms_per_row": 0.05}]
+    "settings", [{"optimize_for": "latency"}, {"max_predict_ms_per_row": 0.02}]
 )
 def test_a_race_makes_models_of_fewer_folds(
     executor: Executor, cancer: Path, tmp_path: Path, settings: dict[str, object]
@@ -248,25 +255,17 @@ def test_a_race_makes_models_of_fewer_folds(
         tmp_path,
         iterations=100,
         experiment_timeout_minutes="5s",
-        allowed_models=("LightGBM", "LogisticRegression", "RandomForest"),
+        allowed_models=("KNN", "LogisticRegression", "RandomForest"),
         **settings,
     )
     assert result.best is not None
-    done = [
-        one
-        for one in result.outcomes
-        if one.state is IterationState.COMPLETED and not one.proposal.is_ensemble
-    ]
-    if "optimize_for" in settings:
-        forests = [one for one in done if one.proposal.model != "LogisticRegression"]
-        assert all(_load(one.output_dir / "model").steps[-1][0] == "model" for one in forests)
-        chosen = [one for one in choosing_of(result) if one.number == result.best_number]
-        assert chosen[0].ms <= min(one.ms for one in choosing_of(result) if one.score >= 0.995)
-    else:
-        assert max(one.predict_ms_per_row or 0 for one in done if not one.is_partial) <= 0.05
-        assert result.best.predict_ms_per_row is not None
-        assert result.best.predict_ms_per_row <= 0.05
-
-
-def choosing_of(result: SweepResult) -> list[choosing.Scored]:
-    return []
+    done = [one for one in result.outcomes if one.state is IterationState.COMPLETED]
+    for one in done:
+        assert one.predict_ms_per_row is not None
+        if "optimize_for" in settings:
+            members = str(one.hyperparameters.get("model__members", "")).split(", ")
+            assert _n_models(one) == len(members)
+        elif not one.is_partial:
+            assert one.predict_ms_per_row <= 0.02
+            assert _n_models(one) < 8 or "Logistic" in one.proposal.model
+    assert not result.best.is_partial
