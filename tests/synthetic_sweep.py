@@ -102,12 +102,12 @@ class SyntheticSweep:
             path=path, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest()
         )
 
-    def start(self) -> SyntheticSweep:
+    def start(self, **more: object) -> SyntheticSweep:
         settings = {"task": "classification", "iterations": 20, "allowed_models": ["LightGBM"]}
         self.add(
             SweepStarted(
                 sweep_id=self.sweep_id,
-                settings=settings | {"iteration_timeout_minutes": None},
+                settings=settings | {"iteration_timeout_minutes": None} | more,
                 primary_metric="AUC_weighted",
                 greater_is_better=True,
                 package_version="0.1.0",
@@ -181,6 +181,8 @@ class SyntheticSweep:
             },
             "fit_s": 1.1,
             "predict_s": 0.2,
+            "predict_ms_per_row": 0.001 * 3.0 ** (number % 7),
+            "standard_error": 0.01,
             "files": tuple(files),
             "model_path": f"{inside}/model",
         }

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_automl_remote import choosing
 from mlflow_automl_remote.agent.charts import save_charts
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.journal.file import read
@@ -131,6 +132,32 @@ def test_a_scorer_of_scikit_learn_can_be_what_is_optimised(
     refused = make(primary_metric="roc_auc").run()
     assert refused.status is SweepStatus.FAILED
     assert "The scorer 'roc_auc' of scikit-learn" in refused.reason
+
+
+def test_a_sweep_for_latency_explains_the_fastest_near_the_best_score(
+    make: Callable[..., Workspace],
+) -> None:
+    """It has its model, though it was not among the best by score; the last event names it."""
+    state = make(
+        optimize_for="latency",
+        models="best:1",
+        charts="none",
+        model_explainability=True,
+        n_cross_validations=3,
+        allowed_models=["KNN", "LogisticRegression", "ExtremeRandomTrees"],
+    ).run()
+    assert state.status is SweepStatus.COMPLETED
+    ended = [one for one in state.iterations.values() if one.scored is not None]
+    assert all(one.predict_ms_per_row for one in ended)
+    floor = choosing.least(
+        [one.scored for one in ended if one.scored is not None], greater_is_better=True
+    )
+    good = [one for one in ended if (one.score or 0.0) >= floor]
+    assert state.best is min(good, key=lambda one: one.predict_ms_per_row or 9e9)
+    assert all(state.iterations[number].model_path for number in state.front)
+    assert state.explanation is not None
+    assert state.explanation.reason == ""
+    assert list(state.explanations) == [state.best_iteration]
 
 
 def test_models_and_charts_can_be_bounded_to_the_best(make: Callable[..., Workspace]) -> None:

@@ -278,6 +278,39 @@ def test_the_least_error_is_the_best_when_less_is_better() -> None:
     assert [0, 4, 2, 3, 1] == [iteration.number for iteration in state.ranked]
 
 
+def test_for_latency_the_best_is_the_fastest_near_the_best_score() -> None:
+    """At each end anew; a faster one that is not near is on the front all the same."""
+    settings = {"optimize_for": "latency"}
+    scores = [(0.90, 8.0), (0.95, 9.0), (0.945, 2.0), (0.80, 1.0), (0.94, 3.0), (0.99, 5.0)]
+    events: list[Event] = [started(settings=settings)]
+    for number, (score, ms) in enumerate(scores):
+        events += [
+            IterationStarted(
+                iteration=number, scaler="A", model="B", params={}, proposed_by="portfolio"
+            ),
+            IterationFinished(
+                iteration=number,
+                state=IterationState.COMPLETED,
+                started_ms=0,
+                ended_ms=1,
+                metrics={"AUC_weighted": score},
+                standard_error=0.01,
+                predict_ms_per_row=ms,
+            ),
+        ]
+    records = read(as_bytes(events))[0]
+    best = [replay(records[: 3 + 2 * n]).best_iteration for n in range(len(scores))]
+    assert [0, 1, 2, 2, 2, 5] == best
+    state = replay(records)
+    assert (3, 2, 5) == state.front
+    assert [0.90, 0.95, 0.945, 0.945, 0.945, 0.99] == [
+        state.iterations[n].best for n in range(len(scores))
+    ]
+    early = replay(records[:11])
+    assert [2, 1, 4, 0, 3] == [one.number for one in early.ranked if one.score is not None]
+    assert early == replay(records[7:11], replay(records[:7]))
+
+
 def test_an_iteration_that_runs_again_replaces_the_one_that_was_lost() -> None:
     """After an agent's death the second attempt counts, and a finished iteration stays."""
     again = IterationStarted(

@@ -169,7 +169,13 @@ def check_files_of_parent(store: Any, sweep: Any, parent: str, best: Run) -> Non
         assert tags["automl_remote.explanation"] == "TreeExplainer"
     sweep_files = {file.path for file in store.client.list_artifacts(parent, "sweep")}
     made = {f"sweep/{name}" for name in ("data.json", "environment.json", "settings.json")}
-    assert {*made, "sweep/families.csv", "sweep/journal.jsonl", "sweep/agent.log"} == sweep_files
+    assert {
+        *made,
+        "sweep/families.csv",
+        "sweep/pareto.csv",
+        "sweep/journal.jsonl",
+        "sweep/agent.log",
+    } == sweep_files
     journal = Path(store.client.download_artifacts(parent, "sweep/journal.jsonl"))
     assert sweep.journal() == journal.read_bytes()
 
