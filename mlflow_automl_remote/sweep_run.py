@@ -201,12 +201,14 @@ def submit(
             collector may be told what to leave aside.
 
     Raises:
-        ConfigurationError: The data script or a data file is not in the project.
+        ConfigurationError: The data script or a data file is not in the project, or there is no
+            such sweep or experiment as `warm_start_from` names.
         TransportError: The target cannot be used.
         EnvironmentSetupFailed: Its Python environment cannot be made.
     """
     listener = listener or Listener()
     compute.scan_project(project_dir, config.project_files)
+    warm_start_json = _earlier(config, listener)
     importing = threading.Thread(target=_import_mlflow if is_own_process else _import_store)
     importing.start()
     sweep_id = uuid.uuid4().hex
@@ -214,7 +216,11 @@ def submit(
         if not target.overcommit:
             config = _bounded(config, connection.machine, listener)
         job = connection.submit(
-            sweep_id, project_dir, config.to_json(), needed=config.project_files
+            sweep_id,
+            project_dir,
+            config.to_json(),
+            needed=config.project_files,
+            warm_start_json=warm_start_json,
         )
         importing.join()
         from mlflow_automl_remote.publishing import ParentFacts
@@ -282,6 +288,16 @@ def _bounded(config: AutoMLConfig, machine: Machine, listener: Listener) -> Auto
             'than these are run, unless the backend config has "overcommit": true.'
         )
     return config.model_copy(update={"max_concurrent_iterations": most})
+
+
+def _earlier(config: AutoMLConfig, listener: Listener) -> str | None:
+    """Read in the tracking store what the sweep is to begin with, if it is to."""
+    if config.warm_start_from is None:
+        return None
+    from mlflow_automl_remote.publishing import earlier
+
+    found = earlier.find(config.warm_start_from, config, listener.on_notice)
+    return None if found is None else found.to_json()
 
 
 def _import_mlflow() -> None:

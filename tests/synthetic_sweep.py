@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +52,7 @@ class SyntheticSweep:
     records: list[Record] = field(default_factory=list)
     now_ms: int = START_MS
     n_fetched: int = 0
+    meta_features: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def state(self) -> SweepState:
@@ -128,6 +129,7 @@ class SyntheticSweep:
                     ClassCount(label="<no>", n_rows=1700),
                     ClassCount(label="1", n_rows=87),
                 ),
+                meta_features=self.meta_features,
             )
         )
         return self
@@ -180,6 +182,7 @@ class SyntheticSweep:
                 **{f"model__p{n}": n for n in range(12)},
             },
             "fit_s": 1.1,
+            "n_fits": 6,
             "predict_s": 0.2,
             "predict_ms_per_row": 0.001 * 3.0 ** (number % 7),
             "standard_error": 0.01,

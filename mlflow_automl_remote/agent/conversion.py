@@ -56,6 +56,7 @@ def data_loaded(summary: DataSummary, *, duration_s: float) -> DataLoaded:
             ClassCount(label=label[:_MAX_LABEL], n_rows=n_rows)
             for label, n_rows in summary.class_counts[:MAX_CLASSES]
         ),
+        meta_features=summary.meta_features,
     )
 
 

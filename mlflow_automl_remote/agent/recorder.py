@@ -79,6 +79,7 @@ class Recorder:
                 n_test_rows=plan.n_test_rows,
                 n_learn_rows=plan.n_learn_rows,
                 notes=plan.notes,
+                warm_start=plan.warm_start.summary,
             )
         )
 
@@ -93,6 +94,7 @@ class Recorder:
                 params=proposal.params,
                 proposed_by=proposal.proposed_by,
                 attempt=1 if known is None else known.attempt + 1,
+                source_run_id=proposal.source_run_id,
             )
         )
 
@@ -128,6 +130,7 @@ class Recorder:
                 fit_s=outcome.fit_s,
                 predict_s=outcome.predict_s,
                 predict_ms_per_row=outcome.predict_ms_per_row,
+                n_fits=outcome.n_fits,
                 standard_error=_number(outcome.standard_error),
                 test_metrics=_numbers(outcome.test_metrics),
                 featurization=outcome.featurization,

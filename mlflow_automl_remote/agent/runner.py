@@ -34,6 +34,7 @@ from mlflow_automl_remote.agent.recorder import Recorder, folder_of
 from mlflow_automl_remote.agent.usage import sampled
 from mlflow_automl_remote.automl.executor import Executor, Finished
 from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.config.warm_start import WarmStart
 from mlflow_automl_remote.errors import SweepFailed
 from mlflow_automl_remote.journal.events import (
     ChartsDrawn,
@@ -50,7 +51,11 @@ if TYPE_CHECKING:
 BEGIN_LIMIT_S: Final = 600.0
 """How long an agent that is ready waits for its client's word."""
 
-_PROPOSERS: Final[Mapping[str, Proposer]] = {"optuna": "optuna", "ensemble": "ensemble"}
+_PROPOSERS: Final[Mapping[str, Proposer]] = {
+    "optuna": "optuna",
+    "ensemble": "ensemble",
+    "warm_start": "warm_start",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -218,6 +223,7 @@ class Agent:
             find_output=lambda number: self._workspace / "artifacts" / folder_of(number),
             spent_s=self._spent_s(),
             earlier=continuation.earlier if continuation else (),
+            warm_start=WarmStart.from_file(self._workspace / "warm_start.json"),
         )
         self._control.sweep_begins(sweep)
         self._ended_by = sweep.run().ended_by
@@ -246,6 +252,7 @@ class Agent:
                     model=past.model,
                     params=past.params,
                     proposed_by=_PROPOSERS.get(past.proposed_by, "portfolio"),
+                    source_run_id=past.source_run_id,
                 ),
                 state=past.state,
                 score=past.score,

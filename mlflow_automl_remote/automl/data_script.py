@@ -6,7 +6,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -17,6 +17,7 @@ from mlflow_automl_remote.automl import data, guardrails, metrics
 from mlflow_automl_remote.automl.data import Checked
 from mlflow_automl_remote.automl.dataset import ColumnSchema, Dataset
 from mlflow_automl_remote.automl.guardrails import Finding
+from mlflow_automl_remote.automl.meta_features import meta_features
 from mlflow_automl_remote.automl.tables import load_training_data
 from mlflow_automl_remote.automl.targets import position_of
 from mlflow_automl_remote.config import AutoMLConfig
@@ -54,6 +55,7 @@ class DataSummary:
         columns: All columns that came in.
         findings: What a person should know about the data.
         class_counts: Rows of each label, the most frequent first; empty for regression.
+        meta_features: What it is like, in a few numbers.
     """
 
     n_rows: int
@@ -64,6 +66,7 @@ class DataSummary:
     columns: tuple[ColumnSchema, ...] = ()
     findings: tuple[Finding, ...] = ()
     class_counts: tuple[tuple[str, int], ...] = ()
+    meta_features: Mapping[str, float] = field(default_factory=dict)
 
 
 def prepare_data(order: DataOrder) -> DataSummary:
@@ -126,6 +129,7 @@ def summarize(checked: Checked) -> DataSummary:
         columns=dataset.columns,
         findings=guardrails.inspect(checked),
         class_counts=_class_counts(dataset),
+        meta_features=meta_features(dataset),
     )
 
 

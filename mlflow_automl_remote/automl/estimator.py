@@ -12,7 +12,7 @@ import cloudpickle
 from mlflow_automl_remote.automl import data, data_script, sweep
 from mlflow_automl_remote.automl.executor import Executor
 from mlflow_automl_remote.config import AutoMLConfig
-from mlflow_automl_remote.errors import SweepFailed
+from mlflow_automl_remote.errors import ConfigurationError, SweepFailed
 
 if TYPE_CHECKING:
     from mlflow_automl_remote.automl.dataset import Dataset
@@ -61,7 +61,7 @@ class Sweep:
         callback: SweepCallback | None = None,
         **settings: object,
     ) -> None:
-        self.config = AutoMLConfig.parse({"task": task, **settings})
+        self.config = _parse({"task": task, **settings})
         self._callback = callback
 
     def __repr__(self) -> str:
@@ -81,7 +81,7 @@ class Sweep:
         """
         self._callback = settings.pop("callback", self._callback)
         changed = {**self.config.model_dump(exclude_defaults=True), **settings}
-        self.config = AutoMLConfig.parse(changed)
+        self.config = _parse(changed)
         return self
 
     def fit(self, X: Any, y: Any, **more: object) -> Self:
@@ -151,6 +151,16 @@ class Sweep:
             }
             for one in self.outcomes_
         ]
+
+
+def _parse(settings: Mapping[str, object]) -> AutoMLConfig:
+    config = AutoMLConfig.parse(settings)
+    if config.warm_start_from is not None:
+        raise ConfigurationError(
+            "'warm_start_from' needs a tracking store, which the plain engine does not know. "
+            "Use mlflow_automl_remote.submit or remove it."
+        )
+    return config
 
 
 def _why(outcomes: tuple[Outcome, ...]) -> str:

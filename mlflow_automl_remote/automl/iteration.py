@@ -89,6 +89,7 @@ class IterationResult:
         fit_s: Seconds of all fits: the folds and the one on all rows.
         predict_s: Seconds of the predictions of all folds.
         predict_ms_per_row: What the model takes, as `speed` measures it; None without a model.
+        n_fits: How many fits that were; 0 of an ensemble.
         test_metrics: Of the model on the rows of `test_size`, by name; empty without them.
         featurization: How the columns were preprocessed, a mode of `TablePreprocessor`; empty
             if not at all.
@@ -101,6 +102,7 @@ class IterationResult:
     fit_s: float
     predict_s: float
     predict_ms_per_row: float | None = None
+    n_fits: int = 0
     test_metrics: Mapping[str, float] = field(default_factory=dict)
     featurization: str = ""
     features: tuple[FeatureSummary, ...] = ()
@@ -165,6 +167,7 @@ def _run(order: IterationOrder, dataset: Dataset) -> IterationResult:
         predict_ms_per_row=speed.predict_ms_per_row(
             fitted, dataset, expected_ms=1000 * scored.predict_s / n_scored
         ),
+        n_fits=splits.n_folds + 1,
         test_metrics=score_on_test(fitted, dataset, splits, order.config),
         featurization=first.mode if preprocessed else "",
         features=tuple(featurization.summary(first, dataset.columns)) if preprocessed else (),

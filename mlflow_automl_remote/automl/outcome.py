@@ -39,6 +39,7 @@ class Outcome:
         predict_s: Seconds of the predictions of all folds.
         predict_ms_per_row: Milliseconds of one core that the model takes for a row, as `speed`
             measures them; None without a model.
+        n_fits: How many fits that were; 0 of an ensemble.
         standard_error: Of the primary metric's mean over the folds; NaN for a single fold.
         test_metrics: On the rows of `test_size`, by name; empty without them.
         featurization: How the columns were preprocessed, a mode of `TablePreprocessor`; empty
@@ -61,6 +62,7 @@ class Outcome:
     fit_s: float = 0.0
     predict_s: float = 0.0
     predict_ms_per_row: float | None = None
+    n_fits: int = 0
     standard_error: float = math.nan
     test_metrics: Mapping[str, float] = field(default_factory=dict)
     featurization: str = ""
@@ -107,6 +109,7 @@ def outcome_of(  # noqa: PLR0913 - all of it is in the outcome
         fit_s=result.fit_s if result else 0.0,
         predict_s=result.predict_s if result else 0.0,
         predict_ms_per_row=result.predict_ms_per_row if result else None,
+        n_fits=result.n_fits if result else 0,
         standard_error=standard_error(scores),
         test_metrics=result.test_metrics if result else {},
         featurization=result.featurization if result else "",

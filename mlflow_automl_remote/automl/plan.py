@@ -6,8 +6,9 @@ Every model that is left out has its reason, so that a user who misses one can f
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
@@ -23,11 +24,14 @@ from mlflow_automl_remote.automl.components.base import (
 from mlflow_automl_remote.automl.components.svm import CALIBRATION_FOLDS
 from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.ensemble.blends import MAX_CLASSES_TO_STACK
+from mlflow_automl_remote.automl.meta_features import meta_features
 from mlflow_automl_remote.automl.proposals import PastIteration, Proposals
 from mlflow_automl_remote.automl.racing.portfolio import racers
 from mlflow_automl_remote.automl.sampler import Sampler
 from mlflow_automl_remote.automl.splits import Splits
+from mlflow_automl_remote.automl.warm_start import NOTHING, Admission, Chosen, choose
 from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.config.warm_start import WarmStart
 
 LAG: Final = 16
 """Iterations whose end a proposal does not wait for; up to so many at a time change no score."""
@@ -61,6 +65,7 @@ class SearchPlan:
         n_test_rows: Rows of `test_size`.
         n_learn_rows: Rows that final models are fitted on.
         notes: Where it is not what the settings ask for, for a person.
+        warm_start: What it begins with, of what earlier sweeps found.
     """
 
     models: tuple[str, ...]
@@ -75,6 +80,7 @@ class SearchPlan:
     n_test_rows: int
     n_learn_rows: int
     notes: tuple[str, ...] = ()
+    warm_start: Chosen = NOTHING
 
     def log(self) -> None:
         """Say what is not as a user may expect it."""
@@ -82,6 +88,8 @@ class SearchPlan:
             _LOG.info("%s is left out: %s.", name, reason)
         for note in self.notes:
             _LOG.warning("%s", note)
+        if self.warm_start.summary:
+            _LOG.info("%s", self.warm_start.summary)
 
 
 def make_plan(
@@ -152,6 +160,32 @@ def _fit_into_memory(
     return fewer, (note,)
 
 
+def with_warm_start(
+    plan: SearchPlan,
+    given: WarmStart | None,
+    config: AutoMLConfig,
+    dataset: Dataset,
+    splits: Splits,
+) -> SearchPlan:
+    """Let a sweep begin with what earlier sweeps found, if given, as far as it fits."""
+    if given is None:
+        return plan
+    chosen = choose(
+        given,
+        meta_features(dataset),
+        Admission(
+            task=dataset.task,
+            models=plan.models,
+            scalers=plan.scalers,
+            n_fits=_n_fits(config, splits),
+            limit_s=_limit_s(config) if _leaves_out_slow(config) else math.inf,
+            is_race=config.races,
+        ),
+        n_iterations=config.iterations - len(plan.ensembles),
+    )
+    return replace(plan, warm_start=chosen, notes=(*plan.notes, *chosen.notes))
+
+
 def propose(config: AutoMLConfig, plan: SearchPlan, history: Sequence[PastIteration]) -> Proposals:
     """Make the source of a sweep's pipelines; ensembles come after them."""
     sampler = Sampler(
@@ -174,6 +208,7 @@ def propose(config: AutoMLConfig, plan: SearchPlan, history: Sequence[PastIterat
         history=[past for past in history if not past.proposal.is_ensemble],
         scalers=plan.scalers,
         lag=lag,
+        warm=plan.warm_start.pipelines,
         first=first,
         seed=config.seed,
         skip=[past.proposal.number for past in history if past.proposal.is_ensemble],
@@ -197,7 +232,7 @@ def usable_models(
         if (reason := _cannot_fit(component, dataset, context))
     }
     slow: dict[str, str] = {}
-    if config.auto_blacklist and config.allowed_models is None:
+    if _leaves_out_slow(config):
         slow = _too_slow(config, dataset, splits, context)
     for reasons in (unfit | slow, unfit, cast("dict[str, str]", {})):
         left = tuple(name for name in config.searched_models if name not in reasons)
@@ -230,19 +265,32 @@ def _cannot_fit(component: Component, dataset: Dataset, context: BuildContext) -
     return ""
 
 
-def _too_slow(
-    config: AutoMLConfig, dataset: Dataset, splits: Splits, context: BuildContext
-) -> dict[str, str]:
-    """Say of each model that is predicted to take too long how long that is."""
+def _leaves_out_slow(config: AutoMLConfig) -> bool:
+    return config.auto_blacklist and config.allowed_models is None
+
+
+def _limit_s(config: AutoMLConfig) -> float:
+    """Give the predicted seconds from which on a pipeline takes too long to get a score."""
     limits_s = [DEFAULT_LIMIT_S]
     if config.iteration_timeout_s is not None:
         limits_s = [config.iteration_timeout_s]
     if config.experiment_timeout_s is not None:
         share = SHARE_OF_RACE if config.races else SHARE_OF_EXPERIMENT
         limits_s.append(config.experiment_timeout_s * share)
-    limit_s = min(limits_s)
+    return min(limits_s)
+
+
+def _n_fits(config: AutoMLConfig, splits: Splits) -> int:
+    """Give how often a pipeline is fitted until it has a score; without a race, and a model."""
+    return 1 if config.races else splits.n_folds + 1
+
+
+def _too_slow(
+    config: AutoMLConfig, dataset: Dataset, splits: Splits, context: BuildContext
+) -> dict[str, str]:
+    """Say of each model that is predicted to take too long how long that is."""
+    limit_s, n_fits = _limit_s(config), _n_fits(config, splits)
     reasons = {}
-    n_fits = 1 if config.races else splits.n_folds + 1
     for name in config.searched_models:
         component = MODELS[dataset.task][name]
         seconds = component.seconds(context) * n_fits

@@ -1,7 +1,8 @@
-"""Decides what comes next: what an earlier agent left, then the portfolio, then Optuna."""
+"""Decides what comes next: what an earlier agent left, a warm start, the portfolio, Optuna."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from mlflow_automl_remote.automl.components.base import ALL_SCALERS, Scalar
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
 from mlflow_automl_remote.automl.portfolio import portfolio
 from mlflow_automl_remote.automl.sampler import Sampler, neighbour
+from mlflow_automl_remote.automl.warm_start import WarmPipeline
 from mlflow_automl_remote.config import Task
 from mlflow_automl_remote.states import IterationState
 
-Proposer = Literal["portfolio", "optuna", "neighbour", "ensemble"]
+Proposer = Literal["warm_start", "portfolio", "optuna", "neighbour", "ensemble"]
 
 _NEIGHBOURS: Final = 7  # so that they have a stream of random numbers of their own
 _SAYS_NOTHING: Final = frozenset((IterationState.CANCELLED, IterationState.RUNNING))
@@ -33,6 +35,7 @@ class Proposal:
         model: Name of the model, or the kind of ensemble.
         params: Point of the search space; keys are `scaler__x` and `model__x`.
         proposed_by: Where it comes from.
+        source_run_id: The run of an earlier sweep that it comes from; empty if from none.
     """
 
     number: int
@@ -40,6 +43,7 @@ class Proposal:
     model: str
     params: Mapping[str, Scalar]
     proposed_by: Proposer
+    source_run_id: str = ""
 
     @property
     def spec(self) -> PipelineSpec:
@@ -95,7 +99,8 @@ class Proposals:
         lag: The sampler, asked for iteration n, knows how those up to n - lag ended, and nothing
             of the others. So proposals depend on the numbers of iterations and not on which of
             them happened to end first. None: it knows all that have ended.
-        first: The first pipelines; None for the portfolio.
+        warm: Pipelines of earlier sweeps, which come before all others.
+        first: The first pipelines after them; None for the portfolio.
         seed: Of neighbours.
         skip: Numbers that are not to be given, those of ensembles.
     """
@@ -110,6 +115,7 @@ class Proposals:
         history: Sequence[PastIteration] = (),
         scalers: Collection[str] = ALL_SCALERS,
         lag: int | None = None,
+        warm: Sequence[WarmPipeline] = (),
         first: Sequence[PipelineSpec] | None = None,
         seed: int = 0,
         skip: Collection[int] = (),
@@ -127,7 +133,8 @@ class Proposals:
         used = {past.proposal.number for past in history} | self._skip
         self._numbers = deque(number for number in range(n_iterations) if number not in used)
         first = portfolio(task, models, scalers) if first is None else first
-        self._portfolio = deque(spec for spec in first if spec.identity not in self._taken)
+        self._warm = deque(one for one in warm if one.spec.identity not in self._taken)
+        self._portfolio = deque(first)
         self._task: Task = task
         self._rng = np.random.default_rng([seed, _NEIGHBOURS])
         self._untold: dict[int, PastIteration] = {}
@@ -135,26 +142,24 @@ class Proposals:
         for past in history:
             self.learn(past.proposal, past.state, past.score)
 
-    def next(self, near: PipelineSpec | None = None) -> Proposal | None:
+    def next(
+        self, near: PipelineSpec | None = None, *, left_s: float = math.inf
+    ) -> Proposal | None:
         """Give the next proposal; None when all are given, or while one has to wait to be made.
 
         Args:
             near: After the first pipelines, give one like this instead of asking the sampler.
+            left_s: Seconds that are left; what is predicted to take longer is passed over.
         """
         if self._again:
             return self._again.popleft()
         if not self._numbers:
             return None
         number = self._numbers[0]
-        by: Proposer = "portfolio" if self._portfolio else "neighbour" if near else "optuna"
-        if by == "optuna" and not self._tell(number):
+        drawn = self._draw(number, near, left_s)
+        if drawn is None:
             return None
-        if self._portfolio:
-            spec = self._portfolio.popleft()
-        elif near is not None:
-            spec = neighbour(near, self._task, self._rng)
-        else:
-            spec = self._sampler.ask(self._taken)
+        spec, by, source_run_id = drawn
         self._taken.add(spec.identity)
         self._numbers.popleft()
         return Proposal(
@@ -163,7 +168,26 @@ class Proposals:
             model=spec.model,
             params=spec.params,
             proposed_by=by,
+            source_run_id=source_run_id,
         )
+
+    def _draw(
+        self, number: int, near: PipelineSpec | None, left_s: float
+    ) -> tuple[PipelineSpec, Proposer, str] | None:
+        """Give the next pipeline, who proposes it, and the run that it comes from."""
+        while self._warm:
+            warm = self._warm.popleft()
+            if warm.seconds <= left_s:
+                return warm.spec, "warm_start", warm.source_run_id
+        while self._portfolio:
+            spec = self._portfolio.popleft()
+            if spec.identity not in self._taken:
+                return spec, "portfolio", ""
+        if near is not None:
+            return neighbour(near, self._task, self._rng), "neighbour", ""
+        if not self._tell(number):
+            return None
+        return self._sampler.ask(self._taken), "optuna", ""
 
     def learn(self, proposal: Proposal, state: IterationState, score: float | None) -> None:
         """Take in how an iteration ended; a failure counts as a bad score, a cancellation not."""

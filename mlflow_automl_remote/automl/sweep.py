@@ -32,7 +32,7 @@ from mlflow_automl_remote.automl.outcome import (
     scores_of,
     why_too_slow,
 )
-from mlflow_automl_remote.automl.plan import make_plan, propose
+from mlflow_automl_remote.automl.plan import make_plan, propose, with_warm_start
 from mlflow_automl_remote.automl.proposals import (
     PastIteration,
     Proposal,
@@ -46,6 +46,7 @@ from mlflow_automl_remote.automl.splits import make_splits
 from mlflow_automl_remote.automl.stopping import Stopping
 from mlflow_automl_remote.choosing import Scored
 from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.config.warm_start import WarmStart
 from mlflow_automl_remote.states import IterationState
 
 __all__ = ["Outcome", "Sweep", "SweepCallback", "SweepResult", "iteration_seed"]
@@ -75,6 +76,7 @@ class Sweep:
         spent_s: What has been used of the sweep's time before.
         earlier: Iterations of the history that had ended before the sweep was continued: their
             ensembles do not end it.
+        warm_start: What earlier sweeps found, to begin with what fits.
 
     Raises:
         DataError: `data_dir` holds no dataset, or it cannot be split as the settings say.
@@ -95,6 +97,7 @@ class Sweep:
         find_output: Callable[[int], Path] | None = None,
         spent_s: float = 0.0,
         earlier: Collection[int] = (),
+        warm_start: WarmStart | None = None,
     ) -> None:
         self._config = config
         self._executor = executor
@@ -112,9 +115,10 @@ class Sweep:
         if splits.is_sample:
             order_config, order_dir = sample.with_range(config, dataset), output_root / SAMPLE_NAME
             sample.keep(dataset, splits, order_dir)
-        self.plan = make_plan(
+        plan = make_plan(
             config, dataset, splits, n_cores=available_cores(), memory_bytes=free_bytes()
         )
+        self.plan = with_warm_start(plan, warm_start, config, dataset, splits)
         self.plan.log()
         self._orders = Orders(
             config=order_config,
@@ -220,10 +224,11 @@ class Sweep:
             driver = self._driver
             if self.plan.ensembles:
                 self._budget.keep_s(driver.closing_s())
+            left_s = self._budget.left_s()
             return driver.race.next(
-                self._budget.left_s(), lambda: self._proposals.next(driver.near())
+                left_s, lambda: self._proposals.next(driver.near(), left_s=left_s)
             )
-        proposal = self._proposals.next()
+        proposal = self._proposals.next(left_s=self._budget.left_s())
         return None if proposal is None else Step(proposal=proposal)
 
     def _wait_while_paused(self) -> None:

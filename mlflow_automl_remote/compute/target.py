@@ -197,6 +197,7 @@ class Connection:
         settings_json: str,
         *,
         needed: Mapping[str, str],
+        warm_start_json: str | None = None,
         module: str = AGENT_MODULE,
     ) -> Job:
         """Start a sweep, and return once its agent has said that it runs.
@@ -208,6 +209,7 @@ class Connection:
             project: The user's project folder.
             settings_json: The settings of the sweep, for the agent.
             needed: Files of the project that have to be sent, relative to it, by their setting.
+            warm_start_json: What earlier sweeps found, for the agent; None for nothing.
             module: The agent.
 
         Raises:
@@ -224,6 +226,9 @@ class Connection:
         with self.control() as control:
             content = wanted.as_json().encode()
             control.request("put", content, path=str(job.workspace.wanted), mode=0o600)
+            if warm_start_json is not None:
+                content = warm_start_json.encode()
+                control.request("put", content, path=str(job.workspace.warm_start), mode=0o600)
             if self.spec.container is not None:
                 content = self.spec.container.as_json().encode()
                 control.request("put", content, path=str(job.workspace.container_spec), mode=0o600)

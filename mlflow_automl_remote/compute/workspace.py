@@ -136,6 +136,11 @@ class Workspace:
         return self.path / "wanted.json"
 
     @property
+    def warm_start(self) -> PurePosixPath:
+        """What earlier sweeps found, as JSON, if this one begins with it."""
+        return self.path / "warm_start.json"
+
+    @property
     def project(self) -> PurePosixPath:
         """The user's project folder."""
         return self.path / "project"

@@ -154,6 +154,15 @@ class Fields(BaseModel):
             "experiment_timeout_minutes. Default: where that is set."
         ),
     )
+    warm_start_from: str | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Begin with the best pipelines of earlier sweeps: of the one with this run id, or of "
+            "those in the experiment with this name or id whose data is most similar. Both are "
+            "looked for in the tracking store. Default: none."
+        ),
+    )
     enable_voting_ensemble: bool | None = Field(
         default=None,
         description=(

@@ -77,10 +77,10 @@ class AutoMLConfig(Fields, DataFields):
             return promotion.Promotion.parse(value)
         return value
 
-    @field_validator("positive_label", mode="before")
+    @field_validator("positive_label", "warm_start_from", mode="before")
     @classmethod
     def _is_text(cls, value: object) -> object:
-        """Accept the label itself: a number, or true."""
+        """Accept a label as it is, a number or true, and the number of an experiment."""
         return str(value) if isinstance(value, bool | int | float) else value
 
     @field_validator("verbosity", mode="before")

@@ -129,6 +129,8 @@ class DataLoaded:
         n_columns: Columns that models see.
         columns: The first `MAX_COLUMNS` columns that came in; empty for a sparse matrix.
         class_counts: Rows of each class, the most frequent first; at most `MAX_CLASSES`.
+        meta_features: What the data is like, in a few numbers, by which a later sweep finds this
+            one; see `automl.meta_features`.
     """
 
     n_rows: int
@@ -140,6 +142,7 @@ class DataLoaded:
     guardrails: tuple[Guardrail, ...] = ()
     columns: tuple[Column, ...] = ()
     class_counts: tuple[ClassCount, ...] = ()
+    meta_features: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +162,7 @@ class SearchPlanned:
         n_learn_rows: Rows that final models are fitted on: fewer than there are where some are
             kept for the test or `enable_subsampling` takes a sample; 0 if not known.
         notes: Where the plan is not what the settings ask for, for a person.
+        warm_start: What of earlier sweeps comes first, for a person; empty without a warm start.
     """
 
     models: tuple[str, ...]
@@ -172,6 +176,7 @@ class SearchPlanned:
     n_test_rows: int = 0
     n_learn_rows: int = 0
     notes: tuple[str, ...] = ()
+    warm_start: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,8 +219,10 @@ class IterationStarted:
     Attributes:
         scaler: Its scaler; empty for an ensemble.
         params: The hyper-parameters proposed, by names such as `model__max_depth`.
-        proposed_by: Which step of the search proposed it: `portfolio`, `optuna` or `ensemble`.
+        proposed_by: Which step of the search proposed it: `warm_start`, `portfolio`, `optuna`,
+            `neighbour` or `ensemble`.
         attempt: Above 1 when an agent died while the iteration ran.
+        source_run_id: The run of an earlier sweep that it comes from; empty if from none.
     """
 
     iteration: int
@@ -224,6 +231,7 @@ class IterationStarted:
     params: Mapping[str, Scalar]
     proposed_by: str
     attempt: int = 1
+    source_run_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +247,7 @@ class Result:
         predict_s: Seconds spent in predicting the held-out folds.
         predict_ms_per_row: Milliseconds of one core that the model takes for a row, of 1,000 at
             once, from the columns as they came in; None where it was not measured.
+        n_fits: How many fits `fit_s` is of; 0 where that is not known.
         standard_error: Of the primary metric's mean over the folds, or None; a lower bound,
             because the folds share most of the rows that they are fitted on.
         test_metrics: Of the model on rows that nothing was chosen by (`test_size`), by name; where
@@ -256,6 +265,7 @@ class Result:
     fit_s: float = 0.0
     predict_s: float = 0.0
     predict_ms_per_row: float | None = None
+    n_fits: int = 0
     standard_error: float | None = None
     test_metrics: Mapping[str, float | None] = field(default_factory=dict)
     featurization: str = ""

@@ -147,6 +147,7 @@ def _iteration_started(state: SweepState, event: IterationStarted, time_ms: int)
         proposed_by=sys.intern(event.proposed_by),
         attempt=event.attempt,
         started_ms=time_ms,
+        source_run_id=sys.intern(event.source_run_id),
     )
     return _with_iteration(state, begun)
 

@@ -28,6 +28,7 @@ class Iteration(Result):
     Attributes:
         score: The primary metric, or None.
         best: That of the best iteration when this one ended, or None.
+        source_run_id: The run of an earlier sweep that it comes from; empty if from none.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Iteration(Result):
     ended_ms: int | None = None
     score: float | None = None
     best: float | None = None
+    source_run_id: str = ""
 
     @property
     def scored(self) -> Scored | None:

@@ -88,6 +88,8 @@ _CHILD_TAGS: Final[Mapping[str, Callable[[Iteration], str]]] = {
     names.STATE: lambda one: one.state.value,
     names.ATTEMPT: lambda one: str(one.attempt),
     names.PROPOSED_BY: lambda one: one.proposed_by,
+    names.SOURCE_RUN_ID: lambda one: one.source_run_id,
+    names.N_FITS: lambda one: str(one.n_fits or ""),
     names.REASON: lambda one: one.reason,
     names.SCALER: lambda one: one.scaler,
     names.MODEL: lambda one: one.model,
@@ -100,7 +102,21 @@ def child_tags(iteration: Iteration, facts: ParentFacts) -> dict[str, str]:
     tags[names.KEY] = facts.key(iteration.number)
     tags[names.SWEEP_ID] = facts.sweep_id
     tags[names.CHARTS] = charts_tag(iteration) or ""
+    tags[names.PIPELINE] = pipeline_tag(iteration)
     return {name: value for name, value in tags.items() if value}
+
+
+def pipeline_tag(iteration: Iteration) -> str:
+    """Give a pipeline as it was proposed, as JSON, for later sweeps; empty for an ensemble.
+
+    The params of the run are those of what was fitted, which say less: a number of rounds there
+    may be what early stopping has found.
+    """
+    if not iteration.scaler:
+        return ""
+    params = dict(sorted(iteration.params.items()))
+    text = json.dumps({"scaler": iteration.scaler, "model": iteration.model, "params": params})
+    return text if len(text) <= MAX_TAG else ""
 
 
 def charts_tag(iteration: Iteration) -> str | None:
@@ -291,6 +307,10 @@ def parent_tags(state: SweepState, facts: ParentFacts) -> dict[str, str]:
         tags |= {names.PREFIX + name: str(getattr(state.started, name)) for name in _STARTED_TAGS}
     if state.ended_by:
         tags[names.ENDED_BY] = state.ended_by
+    if state.data is not None and state.data.meta_features:
+        tags[names.META_FEATURES] = json.dumps(dict(state.data.meta_features))
+    if state.plan is not None and state.plan.warm_start:
+        tags[names.WARM_START] = state.plan.warm_start
     if state.best_iteration is not None:
         tags[names.BEST_ITERATION] = str(state.best_iteration)
     return {name: line for name, value in tags.items() if (line := one_line(value, MAX_TAG))}

@@ -179,6 +179,8 @@ def _facts(view: View) -> list[list[str]]:
         )
         facts["models"] = ", ".join(state.plan.models)
         facts |= {f"without {name}": reason for name, reason in state.plan.left_out.items()}
+        facts["warm start"] = state.plan.warm_start
+        facts["note"] = " ".join(state.plan.notes)
     facts["ended early"] = state.ended_by
     facts["reason"] = state.reason
     return [[name, text] for name, value in facts.items() if (text := one_line(str(value)))]

@@ -17,6 +17,7 @@ import pytest
 from mlflow_automl_remote import choosing
 from mlflow_automl_remote.agent.charts import save_charts
 from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.config.warm_start import EarlierPipeline, EarlierSweep, WarmStart
 from mlflow_automl_remote.journal.file import read
 from mlflow_automl_remote.journal.replay import SweepState, replay
 from mlflow_automl_remote.states import IterationState, SweepStatus
@@ -421,3 +422,38 @@ def test_why_a_search_ended_early_is_in_the_journal(make: Callable[..., Workspac
     assert state.status is SweepStatus.COMPLETED
     assert "reached experiment_exit_score" in state.ended_by
     assert (workspace.path / "agent.log").read_text() == ""
+
+
+def test_what_earlier_sweeps_found_comes_first_also_after_a_death(
+    make: Callable[..., Workspace],
+) -> None:
+    """An agent that goes on neither forgets it nor where it came from."""
+    params = {"model__n_neighbors": 9, "model__weights": "uniform", "model__p": 1}
+    found = [
+        EarlierPipeline(
+            run_id=f"run-{n}",
+            scaler="MinMaxScaler",
+            model="KNN",
+            params={**params, "model__n_neighbors": n},
+        )
+        for n in (9, 7)
+    ]
+    sweep = EarlierSweep(run_id="x", meta_features={"n_rows": 100.0}, pipelines=tuple(found))
+    workspace = make(
+        iterations=4,
+        allowed_models=["KNN"],
+        enable_voting_ensemble=False,
+        max_concurrent_iterations=1,
+        warm_start_from="x",
+    )
+    given = WarmStart(is_named=True, sweeps=(sweep,))
+    (workspace.path / "warm_start.json").write_text(given.to_json())
+    agent = workspace.start()
+    workspace.wait_for(lambda state: bool(state.iterations))
+    agent.kill()
+    agent.wait()
+    iterations = workspace.run().iterations
+    assert ["run-9", "run-7", "", ""] == [iterations[n].source_run_id for n in range(4)]
+    assert ["warm_start", "warm_start"] == [iterations[n].proposed_by for n in range(2)]
+    assert found[0].params == iterations[0].params
+    assert 1 < iterations[0].n_fits

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -17,9 +18,9 @@ from synthetic_sweep import START_MS, SyntheticSweep
 def new_sweep(tmp_path: Path, model_folder: Path) -> Callable[..., SyntheticSweep]:
     """Makes empty sweeps."""
 
-    def make(sweep_id: str = "sweep-1") -> SyntheticSweep:
+    def make(sweep_id: str = "sweep-1", **more: Any) -> SyntheticSweep:
         return SyntheticSweep(
-            root=tmp_path / f"target-{sweep_id}", model=model_folder, sweep_id=sweep_id
+            root=tmp_path / f"target-{sweep_id}", model=model_folder, sweep_id=sweep_id, **more
         )
 
     return make

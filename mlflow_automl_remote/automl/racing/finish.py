@@ -104,6 +104,7 @@ def run_finish(order: FinishOrder) -> IterationResult:
         fit_s=order.fit_s,
         predict_s=order.predict_s,
         predict_ms_per_row=predict_ms,
+        n_fits=order.n_folds,
         test_metrics=score_on_test(model, dataset, splits, order.config),
         featurization=first.mode if preprocessed else "",
         features=tuple(featurization.summary(first, dataset.columns)) if preprocessed else (),

@@ -1,0 +1,208 @@
+"""Whether a sweep that begins with what an earlier one found is as good in a quarter of the time.
+
+A table is cut in two so that the halves differ: rows that are high in a random direction are more
+likely in the first one. A fifth of the second half is held out. Four sweeps a table: of the first
+half; and of the second with the whole time, with a quarter of it, and with a quarter of it and a
+warm start from the first. The engine is used as a library, as `adapter.py` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import pandas as pd
+from adapter import load, save
+from sklearn.metrics import log_loss, roc_auc_score, root_mean_squared_error
+
+from mlflow_automl_remote.automl import data
+from mlflow_automl_remote.automl.executor import Executor
+from mlflow_automl_remote.automl.meta_features import meta_features
+from mlflow_automl_remote.automl.sweep import Sweep, SweepResult
+from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.config.warm_start import (
+    EarlierPipeline,
+    EarlierSweep,
+    WarmStart,
+    most_useful,
+    weights_of,
+)
+
+SHIFT = 0.25
+"""A row is in the first half with a probability of 0.5 plus or minus this, by its rank."""
+HELD_OUT = 0.2
+QUARTER = 0.25
+STEPS = ("first", "whole", "quarter", "warm")
+MANY_VALUES = 30
+"""A target of numbers with more different values than that is a regression."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of NAME.csv.gz files")
+    parser.add_argument("--only", nargs="*", help="names of tables; default: all")
+    parser.add_argument("--budget", type=float, default=30.0, help="seconds of a whole sweep")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=10**6, help="sweeps to run now, at most")
+    parser.add_argument("--results", type=Path, default=Path("warm_start.jsonl"))
+    options = parser.parse_args()
+    lines = options.results.read_text().splitlines() if options.results.exists() else []
+    done = {(row["table"], row["step"]): row for row in map(json.loads, lines)}
+    todo = [
+        (path, step)
+        for path in sorted(options.data.glob("*.csv.gz"))
+        for step in STEPS
+        if (not options.only or _name(path) in options.only) and (_name(path), step) not in done
+    ]
+    for path, step in todo[: options.steps]:
+        first = done.get((_name(path), "first"), {})
+        row = run(path, step, options.budget, options.seed, first.get("found"))
+        done[row["table"], step] = row
+        with options.results.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print({name: value for name, value in row.items() if name != "found"}, flush=True)
+    report(done)
+
+
+def _name(path: Path) -> str:
+    return path.name.removesuffix(".csv.gz")
+
+
+def run(path: Path, step: str, budget: float, seed: int, found: Any) -> dict[str, Any]:
+    """Run one of the sweeps over a table."""
+    first, second, held_out = halves(path, seed)
+    X, y = first if step == "first" else second
+    is_regression = y.dtype.kind in "if" and y.nunique() > MANY_VALUES
+    metric = "AUC_weighted" if y.nunique() == 2 else "log_loss"
+    seconds = budget * (1.0 if step in ("first", "whole") else QUARTER)
+    config = AutoMLConfig.parse(
+        {
+            "task": "regression" if is_regression else "classification",
+            "primary_metric": "root_mean_squared_error" if is_regression else metric,
+            "iterations": 1000,
+            "experiment_timeout_minutes": seconds / 60,
+            "seed": seed,
+            "model_explainability": False,
+            "charts": "none",
+        }
+    )
+    checked = data.check_all({"X": X, "y": y}, config.task)
+    with tempfile.TemporaryDirectory() as folder, Executor() as executor:
+        executor.run(abs, -1.0, output_dir=Path(folder, "warm"))  # imports, which a sweep has too
+        begun = time.monotonic()
+        data.save(checked.dataset, Path(folder, "data"))
+        sweep = Sweep(
+            config,
+            Path(folder, "data"),
+            Path(folder, "work"),
+            executor=executor,
+            save_model=save,
+            load_model=load,
+            warm_start=WarmStart.model_validate(found) if step == "warm" else None,
+        )
+        result = sweep.run()
+        wall_s = time.monotonic() - begun
+        assert result.best is not None
+        model = load(result.best.output_dir / "model")
+    return {
+        "table": _name(path),
+        "step": step,
+        "metric": config.primary_metric,
+        "rows": len(y),
+        "budget_s": seconds,
+        "wall_s": round(wall_s, 2),
+        "best": result.best.proposal.label,
+        "score": result.best_score,
+        "test_loss": test_loss(model, held_out, config.primary_metric),
+        "iterations": len(result.outcomes),
+        "from_warm_start": sum(
+            each.proposal.proposed_by == "warm_start" for each in result.outcomes
+        ),
+        "summary": sweep.plan.warm_start.summary,
+        "notes": list(sweep.plan.warm_start.notes),
+        "found": what_it_found(result, config, checked.dataset) if step == "first" else None,
+    }
+
+
+def halves(path: Path, seed: int) -> tuple[Any, Any, Any]:
+    """Cut a table in two halves that differ, and hold out a part of the second."""
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    rng = np.random.default_rng(seed)
+    numbers = table.iloc[:, :-1].apply(
+        lambda column: column if column.dtype.kind in "if" else pd.factorize(column)[0]
+    )
+    ranks = numbers.rank(pct=True).fillna(0.5).to_numpy()
+    direction = pd.Series(ranks @ rng.normal(size=ranks.shape[1])).rank(pct=True).to_numpy()
+    is_first = rng.random(len(table)) < 0.5 + SHIFT * (2 * direction - 1)
+    is_held_out = ~is_first & (rng.random(len(table)) < HELD_OUT)
+    X, y = table.iloc[:, :-1], table.iloc[:, -1]
+    first, second, held_out = (
+        (X[rows].reset_index(drop=True), y[rows].reset_index(drop=True))
+        for rows in (is_first, ~is_first & ~is_held_out, is_held_out)
+    )
+    return first, second, held_out
+
+
+def test_loss(model: Any, held_out: tuple[pd.DataFrame, Any], metric: str) -> float:
+    """Give 1 - AUC, log loss or RMSE on rows that no sweep has seen."""
+    X, y = held_out
+    if metric == "root_mean_squared_error":
+        return float(root_mean_squared_error(y, model.predict(X)))
+    known = np.isin(y, model.classes_)  # a class of one row may be in one part only
+    proba = model.predict_proba(X[known])
+    if metric == "log_loss":
+        return float(log_loss(y[known], proba, labels=model.classes_))
+    return float(1 - roc_auc_score(y[known] == model.classes_[1], proba[:, 1]))
+
+
+def what_it_found(result: SweepResult, config: AutoMLConfig, dataset: Any) -> dict[str, Any]:
+    """Give what the tracking store would give of a sweep."""
+    sign = -1 if config.greater_is_better else 1
+    metric = config.primary_metric
+    votes = [one for one in result.outcomes if one.proposal.is_ensemble and metric in one.metrics]
+    weights = weights_of(votes[0].hyperparameters) if votes else {}
+    ends = [one for one in result.outcomes if one.n_fits and not one.proposal.is_ensemble]
+    ends.sort(key=lambda one: sign * one.metrics.get(metric, sign * float("inf")))
+    ranked = [
+        (
+            one.proposal.number,
+            EarlierPipeline(
+                run_id=str(one.proposal.number),
+                scaler=one.proposal.scaler,
+                model=one.proposal.model,
+                params=dict(one.proposal.params),
+                fit_s=one.fit_s / one.n_fits,
+            ),
+        )
+        for one in ends
+        if metric in one.metrics or one.proposal.number in weights
+    ]
+    sweep = EarlierSweep(
+        run_id="first",
+        meta_features=meta_features(dataset),
+        pipelines=most_useful(ranked, weights),
+    )
+    return WarmStart(is_named=True, sweeps=(sweep,)).model_dump()
+
+
+def report(done: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Print a line for each table that is complete, and how often a quarter was enough."""
+    print("| table (metric) | rows | " + " | ".join(f"{step}: score, test loss" for step in STEPS))
+    for table in sorted({table for table, _ in done}):
+        rows = [done.get((table, step)) for step in STEPS]
+        if None in rows:
+            continue
+        cells = [f"{row['score']:.5g}, {row['test_loss']:.4g}" for row in rows if row]
+        print(f"| {table} ({rows[0]['metric']}) | {rows[0]['rows']} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
