@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -159,35 +159,25 @@ class Proposals:
         drawn = self._draw(number, near, left_s)
         if drawn is None:
             return None
-        spec, by, source_run_id = drawn
-        self._taken.add(spec.identity)
+        self._taken.add(drawn.spec.identity)
         self._numbers.popleft()
-        return Proposal(
-            number=number,
-            scaler=spec.scaler,
-            model=spec.model,
-            params=spec.params,
-            proposed_by=by,
-            source_run_id=source_run_id,
-        )
+        return drawn
 
-    def _draw(
-        self, number: int, near: PipelineSpec | None, left_s: float
-    ) -> tuple[PipelineSpec, Proposer, str] | None:
-        """Give the next pipeline, who proposes it, and the run that it comes from."""
+    def _draw(self, number: int, near: PipelineSpec | None, left_s: float) -> Proposal | None:
         while self._warm:
             warm = self._warm.popleft()
             if warm.seconds <= left_s:
-                return warm.spec, "warm_start", warm.source_run_id
+                proposal = _proposal(number, warm.spec, "warm_start")
+                return replace(proposal, source_run_id=warm.source_run_id)
         while self._portfolio:
             spec = self._portfolio.popleft()
             if spec.identity not in self._taken:
-                return spec, "portfolio", ""
+                return _proposal(number, spec, "portfolio")
         if near is not None:
-            return neighbour(near, self._task, self._rng), "neighbour", ""
+            return _proposal(number, neighbour(near, self._task, self._rng), "neighbour")
         if not self._tell(number):
             return None
-        return self._sampler.ask(self._taken), "optuna", ""
+        return _proposal(number, self._sampler.ask(self._taken), "optuna")
 
     def learn(self, proposal: Proposal, state: IterationState, score: float | None) -> None:
         """Take in how an iteration ended; a failure counts as a bad score, a cancellation not."""
@@ -215,6 +205,12 @@ class Proposals:
             return
         completed = past.state is IterationState.COMPLETED
         self._sampler.tell(past.proposal.spec, past.score if completed else None)
+
+
+def _proposal(number: int, spec: PipelineSpec, by: Proposer) -> Proposal:
+    return Proposal(
+        number=number, scaler=spec.scaler, model=spec.model, params=spec.params, proposed_by=by
+    )
 
 
 def ensembles_to_run(

@@ -31,6 +31,9 @@ UNIT: Final = 0.1
 SAME_MODEL: Final = 0.5
 """Each pipeline of the same model that comes before puts one back by so much of its place."""
 
+MOST_NOTES: Final = 5
+"""Reasons for what was left out that are told, the most frequent ones."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmPipeline:
@@ -135,7 +138,7 @@ def choose(
         summary=_summary(given, near, chosen),
         notes=tuple(
             f"{n} pipelines of earlier sweeps are left out: {reason}."
-            for reason, n in left_out.items()
+            for reason, n in left_out.most_common(MOST_NOTES)
         ),
     )
 
@@ -187,6 +190,8 @@ def _summary(
             f"None of {len(given.sweeps)} earlier sweeps is over similar data; the search begins "
             "as without them."
         )
+    if not chosen:
+        return "No pipeline of the earlier sweeps can be used here."
     counts = Counter(one.sweep for one in chosen)
     parts = [
         f"{counts[sweep.run_id]} of {sweep.run_id} (distance {far:.2f})"

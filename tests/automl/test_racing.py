@@ -6,6 +6,7 @@ import pickle
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from mlflow_automl_remote.automl.proposals import Proposal
 from mlflow_automl_remote.automl.racing.driver import Driver, Settings
 from mlflow_automl_remote.automl.racing.fold import FoldsResult
 from mlflow_automl_remote.automl.racing.portfolio import racers
-from mlflow_automl_remote.automl.racing.schedule import HEAD, KEPT, Race, Step
+from mlflow_automl_remote.automl.racing.schedule import HEAD, HEAD_OF_KNOWN, KEPT, Race, Step
 from mlflow_automl_remote.automl.sampler import neighbour
 from mlflow_automl_remote.automl.splits import make_splits
 from mlflow_automl_remote.automl.sweep import Sweep, SweepResult
@@ -31,18 +32,23 @@ from mlflow_automl_remote.states import IterationState
 N_FOLDS = 5
 
 
-def _proposals() -> Iterator[Proposal]:
+def _proposals(**more: Any) -> Iterator[Proposal]:
     for number in range(100):
         yield Proposal(
-            number=number, scaler="StandardScaler", model="KNN", params={}, proposed_by="portfolio"
+            number=number,
+            scaler="StandardScaler",
+            model="KNN",
+            params={},
+            proposed_by="portfolio",
+            **more,
         )
 
 
 class _Track:
     """A race in which pipeline n scores n; the vote uses the best alone."""
 
-    def __init__(self, n_pipelines: int = 100, **settings: int) -> None:
-        self._left = iter(list(_proposals())[:n_pipelines])
+    def __init__(self, n_pipelines: int = 100, *, source: str = "", **settings: int) -> None:
+        self._left = iter(list(_proposals(source_run_id=source))[:n_pipelines])
         self.steps: list[Step] = []
         self.race = Race(n_folds=N_FOLDS, choose=self._best, greater_is_better=True, **settings)
 
@@ -110,6 +116,15 @@ def test_late_in_a_race_folds_that_lack_come_before_new_pipelines() -> None:
     assert step.proposal.number not in begun
 
 
+def test_what_earlier_sweeps_found_gets_its_folds_sooner() -> None:
+    """They are known to be good: fewer of them race before the best one goes on."""
+    for source, n_raced in (("", HEAD), ("run", HEAD_OF_KNOWN)):
+        track = _Track(source=source)
+        while (step := track.step()) is not None and step.folds[:1] == (0,):
+            pass
+        assert n_raced == len(track.steps) - 1
+
+
 @pytest.mark.parametrize(("n_rare", "n_folds"), [(3000, 1), (600, 5), (900, 3)])
 def test_of_two_classes_as_many_rows_tell_as_there_are_of_the_rarer(
     n_rare: int, n_folds: int, tmp_path: Path
@@ -117,21 +132,25 @@ def test_of_two_classes_as_many_rows_tell_as_there_are_of_the_rarer(
     """The rarer one is, the more folds are needed to tell pipelines apart."""
     X = np.random.default_rng(0).normal(size=(6000, 20))
     dataset = data.check({"X": X, "y": (np.arange(6000) < n_rare).astype(int)}, "classification")
+    driver = _driver(dataset, tmp_path)
+    step = driver.race.next(30.0, lambda: next(_proposals()))
+    assert step is not None
+    assert len(step.folds) == n_folds
+
+
+def _driver(dataset: Dataset, folder: Path) -> Driver:
     config = AutoMLConfig.parse({"task": "classification", "n_cross_validations": 5})
     settings = Settings(
         config=config,
-        data_dir=tmp_path,
-        features_dir=tmp_path,
+        data_dir=folder,
+        features_dir=folder,
         n_places=1,
         n_threads=1,
         device="cpu",
         save_model=None,
         save_charts=None,
     )
-    driver = Driver(settings, dataset, make_splits(dataset, config), total_s=30.0)
-    step = driver.race.next(30.0, lambda: next(_proposals()))
-    assert step is not None
-    assert len(step.folds) == n_folds
+    return Driver(settings, dataset, make_splits(dataset, config), total_s=30.0)
 
 
 def test_nothing_is_begun_that_there_is_no_time_for() -> None:

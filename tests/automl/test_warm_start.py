@@ -264,6 +264,7 @@ def test_what_is_predicted_to_take_too_long_is_not_begun() -> None:
         chosen = choose(_slow(fit_s, model, 1000.0), like, admission, n_iterations=10)
         assert expected == pytest.approx([one.seconds for one in chosen.pipelines])
         assert ("predicted to take longer than 10.0 s" in "".join(chosen.notes)) == (not expected)
+        assert chosen.summary.startswith("1 pipelines" if expected else "No pipeline of the earl")
 
 
 # --- what is passed on

@@ -19,6 +19,8 @@ from mlflow_automl_remote.automl.racing.fold import FoldsResult
 
 HEAD: Final = 6
 """So many pipelines race before the first one gets more folds."""
+HEAD_OF_KNOWN: Final = 3
+"""The same where the first ones are those that earlier sweeps have found."""
 SHARE_OF_NEW: Final = 0.5
 """Of the time spent, that of first folds, as long as there are other folds to be fitted."""
 LATE: Final = 0.4
@@ -220,6 +222,11 @@ class Race:
         """Folds of the iteration that has most."""
         return max((runner.n_done for runner in self._runners.values()), default=0)
 
+    @property
+    def _head(self) -> int:
+        known = any(one.proposal.source_run_id for one in self._runners.values())
+        return HEAD_OF_KNOWN if known else HEAD
+
     def _order(self, runner: Runner) -> tuple[float, float]:
         """Sort those first that the vote uses, and then the better ones."""
         score = float(np.mean(runner.scores)) if runner.scores else 0.0
@@ -236,7 +243,7 @@ class Race:
             return False
         n_raced = sum(runner.n_done > 0 for runner in self._runners.values())
         new_s, more_s = self._spent_s["new"], self._spent_s["more"]
-        return n_raced < HEAD or new_s < SHARE_OF_NEW * (new_s + more_s)
+        return n_raced < self._head or new_s < SHARE_OF_NEW * (new_s + more_s)
 
     def _more(self, left_s: float) -> Runner | None:
         """Give the iteration that the vote needs most of those that lack folds."""
@@ -266,7 +273,7 @@ class Race:
         }
         for number in self._favour(raced):
             self._weights[number] = max(self._weights[number], 1 / len(raced))
-        if len(raced) < HEAD:
+        if len(raced) < self._head:
             return
         spare = [
             one for one in raced if not self._weights[one.proposal.number] and not one.is_busy
