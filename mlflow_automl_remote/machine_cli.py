@@ -81,7 +81,7 @@ def stop(name: str) -> None:
     from mlflow_automl_remote import providers
 
     with clean_errors():
-        providers.stop(name)
+        providers.stop(name, _say)
         click.echo(f"'{name}' is stopped. Start it with: automl-remote target start {name}")
 
 
@@ -93,7 +93,7 @@ def destroy(name: str, *, discard: bool) -> None:
     from mlflow_automl_remote import providers
 
     with clean_errors():
-        providers.destroy(name, discard=discard)
+        providers.destroy(name, _say, discard=discard)
         click.echo(f"'{name}' is gone.")
 
 
@@ -118,7 +118,7 @@ def strays(provider: str, options: Sequence[str], token: str | None) -> None:
         chosen = next((stray for stray in found if stray.token == token), None)
         if chosen is None:
             raise ConfigurationError(f"No stray machine has the token '{token}'.")
-        providers.destroy_stray(chosen, given)
+        providers.destroy_stray(chosen, given, _say)
         click.echo(f"{token} is gone.")
 
 

@@ -33,6 +33,7 @@ from mlflow_automl_remote.errors import (
 from mlflow_automl_remote.providers import command
 from mlflow_automl_remote.providers.base import MachineOrder, MadeMachine, Provider, Say
 from mlflow_automl_remote.providers.keys import make_key
+from mlflow_automl_remote.providers.patience import SAY_S, silent, told
 from mlflow_automl_remote.providers.registry import provider_of
 from mlflow_automl_remote.providers.strays import owner
 
@@ -41,7 +42,6 @@ ANSWER_S: Final = 300.0
 BOOT_S: Final = 60.0
 """How long that server may refuse our key, because its system still boots."""
 POLL_S: Final = 1.0
-SAY_S: Final = 15.0
 
 
 def create(
@@ -191,7 +191,8 @@ def start(name: str, say: Say) -> None:
     """
     creation = _creation(name)
     provider = provider_of(creation.provider, creation.options)
-    provider.start(creation.token, creation.details)
+    with told(say, "Starting it"):
+        provider.start(creation.token, creation.details)
     made = provider.find(creation.token, creation.details)
     if made is not None:
         _follow_move(saved.load(name), made)
@@ -208,8 +209,12 @@ def _follow_move(target: SavedTarget, made: MadeMachine) -> None:
     replace(target, config={**target.config, "host": made.host, "port": made.port}).save()
 
 
-def stop(name: str) -> None:
+def stop(name: str, say: Say = silent) -> None:
     """Stop the machine of a target, unless it is; what is on its disk stays.
+
+    Args:
+        name: Of the target.
+        say: Gets a line now and then.
 
     Raises:
         ConfigurationError: The target was attached, not created; or a sweep runs there.
@@ -232,14 +237,16 @@ def stop(name: str) -> None:
             f"A sweep runs on '{name}': run {running[0].run_id}. Wait for it, or end it with: "
             f"automl-remote cancel {running[0].run_id}"
         )
-    provider.stop(creation.token, creation.details)
+    with told(say, "Stopping it"):
+        provider.stop(creation.token, creation.details)
 
 
-def destroy(name: str, *, discard: bool) -> None:
+def destroy(name: str, say: Say = silent, *, discard: bool) -> None:
     """Take the machine of a target away, and forget the target.
 
     Args:
         name: Of the target.
+        say: Gets a line now and then.
         discard: Whether sweeps may be lost that are running or not in MLflow.
 
     Raises:
@@ -251,7 +258,8 @@ def destroy(name: str, *, discard: bool) -> None:
     provider = provider_of(creation.provider, creation.options)
     if not discard and known.config and provider.find(creation.token, creation.details):
         _refuse_to_lose(name)
-    provider.destroy(creation.token, creation.details)
+    with told(say, "Taking the machine away"):
+        provider.destroy(creation.token, creation.details)
     _forget(name)
 
 

@@ -7,10 +7,15 @@ import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mlflow_automl_remote.compute import saved
 from mlflow_automl_remote.compute.folders import config_folder
+from mlflow_automl_remote.providers.patience import silent, told
 from mlflow_automl_remote.providers.registry import provider_of
+
+if TYPE_CHECKING:
+    from mlflow_automl_remote.providers.base import Say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +52,19 @@ def strays(provider_name: str, options: Mapping[str, str]) -> tuple[Stray, ...]:
     )
 
 
-def destroy_stray(stray: Stray, options: Mapping[str, str]) -> None:
+def destroy_stray(stray: Stray, options: Mapping[str, str], say: Say = silent) -> None:
     """Take a machine away that no saved target leads to.
+
+    Args:
+        stray: The machine.
+        options: Of its provider.
+        say: Gets a line now and then.
 
     Raises:
         ProviderFailed: It cannot be taken away.
     """
-    provider_of(stray.provider, options).destroy(stray.token, "")
+    with told(say, "Taking the machine away"):
+        provider_of(stray.provider, options).destroy(stray.token, "")
 
 
 def owner() -> str:

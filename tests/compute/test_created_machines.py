@@ -16,11 +16,11 @@ from sshd import SshServer, public, running_sshd
 from mlflow_automl_remote.cli import main
 from mlflow_automl_remote.compute import Connection, TargetSpec, connect, parse_target
 from mlflow_automl_remote.errors import AuthenticationFailed, ConnectFailed
-from mlflow_automl_remote.providers import lifecycle
+from mlflow_automl_remote.providers import lifecycle, patience
 
 REPOSITORY = Path(__file__).parents[2]
 CLOUD = """
-import json, os, pathlib, signal, sys
+import json, os, pathlib, signal, sys, time
 cloud, what = pathlib.Path(sys.argv[1]), sys.argv[2]
 machines = json.loads((cloud / "machines.json").read_text())
 token = os.environ.get("AUTOML_REMOTE_TOKEN")
@@ -29,6 +29,8 @@ if what == "create":
     with (cloud / "authorized_keys").open("a") as file:
         file.write(os.environ["AUTOML_REMOTE_PUBLIC_KEY"] + "\\n")
 elif what == "destroy":
+    while (cloud / "busy").exists():
+        time.sleep(0.01)
     machines.pop(token, None)
 (cloud / "machines.json").write_text(json.dumps(machines))
 if (cloud / "crash").exists() and what == "create":
@@ -128,6 +130,25 @@ def test_a_machine_is_made_used_by_name_found_again_and_taken_away(cloud: Path) 
     assert machines(cloud) == []
     assert not folder.exists()
     assert "None" in target("list").output
+
+
+def test_a_person_who_waits_for_a_machine_to_go_is_told_for_how_long(
+    cloud: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "SAY_S", 0.01)
+    assert create(cloud).exit_code == 0
+    (cloud / "busy").touch()
+    told: list[str] = []
+
+    def say(line: str) -> None:
+        told.append(line)
+        if len(told) > 2:
+            (cloud / "busy").unlink(missing_ok=True)
+
+    lifecycle.destroy("made", say, discard=False)
+    assert told[0] == "Taking the machine away"
+    assert told[1] == "Taking the machine away, for 0 s"
+    assert machines(cloud) == []
 
 
 def test_a_machine_with_another_host_key_than_was_vouched_for_is_refused(
