@@ -16,14 +16,20 @@ from mlflow.projects import utils
 from mlflow.projects.backend.abstract_backend import AbstractBackend
 from mlflow.projects.submitted_run import SubmittedRun
 
-from mlflow_automl_remote.arguments import SweepArguments, parse_command, take_follow
+from mlflow_automl_remote.arguments import (
+    SweepArguments,
+    parse_command,
+    read_backend_config,
+    take_follow,
+)
 from mlflow_automl_remote.errors import AutoMLRemoteError, ConfigurationError
 
 if TYPE_CHECKING:
     from mlflow_automl_remote.sweep_run import SweepHandle
 
+DOCKER_AUTH: Final = "docker_auth"
 MLFLOW_KEYS: Final = frozenset(
-    ("ENV_MANAGER", "SYNCHRONOUS", "DOCKER_ARGS", "STORAGE_DIR", "build_image", "docker_auth")
+    ("ENV_MANAGER", "SYNCHRONOUS", "DOCKER_ARGS", "STORAGE_DIR", "build_image", DOCKER_AUTH)
 )
 """What MLflow puts into every backend config."""
 
@@ -56,6 +62,9 @@ class AutoMLRemoteBackend(AbstractBackend):
             config = {
                 key: value for key, value in backend_config.items() if key not in MLFLOW_KEYS
             }
+            auth = backend_config.get(DOCKER_AUTH) or _written_auth()
+            if auth is not None:
+                config[DOCKER_AUTH] = auth
             follow = take_follow(config)
             if follow is None:  # under `mlflow run` nobody else waits
                 follow = click.get_current_context(silent=True) is not None
@@ -74,6 +83,16 @@ class AutoMLRemoteBackend(AbstractBackend):
                     terminal.follow(submitted, view)
                     _refuse_deleted(submitted.run_id)
             return SubmittedSweep(submitted)
+
+
+def _written_auth() -> object:
+    """Read an account of a registry from the backend config that `mlflow run` was given.
+
+    Its command line puts nothing in place of what the file says.
+    """
+    context = click.get_current_context(silent=True)
+    given = context.params.get("backend_config") if context is not None else None
+    return read_backend_config(given).get(DOCKER_AUTH) if isinstance(given, str) else None
 
 
 class SubmittedSweep(SubmittedRun):

@@ -108,7 +108,7 @@ def check(context: click.Context, /, **options: str | None) -> None:
         config = arguments.read_backend_config(asked.backend_config)
         arguments.take_follow(config)  # means nothing here
         target = compute.parse_target(config)
-        if target.is_local:
+        if target.is_local and target.container is None:
             with contextlib.chdir(project):  # as on a target
                 summary = data_script.summarize(data_script.load_data(settings, project))
         else:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from mlflow_automl_remote.compute.attaching import attaching
+from mlflow_automl_remote.compute.checks import Check, Verdict
 from mlflow_automl_remote.compute.comparison import ForeignModel, compare
 from mlflow_automl_remote.compute.credentials import Credentials
-from mlflow_automl_remote.compute.doctor import Check, Verdict, examine
+from mlflow_automl_remote.compute.doctor import examine
 from mlflow_automl_remote.compute.housekeeping import Cleaned, Inventory, StoredSweep
 from mlflow_automl_remote.compute.job import Job, JournalChunk, Liveness
 from mlflow_automl_remote.compute.launching import AgentCommand

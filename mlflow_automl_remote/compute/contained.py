@@ -93,7 +93,7 @@ class Contained:
         Raises:
             EnvironmentSetupFailed: There is no engine, no image or no Python in it.
         """
-        with self._engine() as (client, account):
+        with self.engine() as (client, account):
             image, image_id = self._image(client)
             label = f"the image '{image}' on {self._spec.label}"
 
@@ -136,7 +136,7 @@ class Contained:
             )
         workspace, path = job.workspace, str(job.workspace.path)
         name = container_name(workspace)
-        with self._engine() as (client, account):
+        with self.engine() as (client, account):
             image, _ = self._image(client)
             _remove(client, name)
             self._control.request("remove", paths=[str(workspace.agent_identity)])
@@ -205,8 +205,12 @@ class Contained:
             return None
 
     @contextlib.contextmanager
-    def _engine(self) -> Iterator[tuple[DockerClient, Mapping[str, Any]]]:
-        """Give the engine, and what the helper says of the account."""
+    def engine(self) -> Iterator[tuple[DockerClient, Mapping[str, Any]]]:
+        """Give the engine, and what the helper says of the account.
+
+        Raises:
+            EnvironmentSetupFailed: It is out of reach, or cannot do what is asked of it.
+        """
         spec = self._spec
         keep = [*KEPT_VARIABLES, *INDEX_VARIABLES]
         account = self._control.request(
@@ -221,13 +225,15 @@ class Contained:
                 self._transport, spec.python, self.socket, is_local=spec.is_local
             ) as client,
         ):
+            engine.refuse_unsupported(client.info(), spec.label)
             yield client, account
 
     def _image(self, client: DockerClient) -> tuple[str, str]:
         def tell(text: str) -> None:
             self._on_progress(Progress(stage="environment", text=text))
 
-        return ensure_image(client, self._container, self._spec.label, tell)
+        login = self._spec.registry_login
+        return ensure_image(client, self._container, login, self._spec.label, tell)
 
     def _options(
         self,

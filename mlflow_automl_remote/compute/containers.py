@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Self
 
+from mlflow_automl_remote.compute import registries
 from mlflow_automl_remote.errors import ConfigurationError
 
 DOCKER: Final = "docker"
@@ -23,6 +24,7 @@ KEYS: Final = (
     "volumes",
     "variables",
     "docker_socket",
+    registries.KEY,
 )
 """Of a backend config."""
 
@@ -91,6 +93,7 @@ def parse_container(
                 'Add "environment": "docker".'
             )
         return None
+    given.pop(registries.KEY, None)  # not of the container: a secret, which is not written down
     for key, value in given.items():
         _check(key, value)
     wanted = {**_of_project(from_project or {}), **given}

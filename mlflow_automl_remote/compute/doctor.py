@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from mlflow_automl_remote.compute.checks import FEW_BYTES, Check, ok, problem, warning
 from mlflow_automl_remote.compute.machine import MEMORY_PER_ITERATION_BYTES
 from mlflow_automl_remote.compute.own_uv import default_index, find_uv
 from mlflow_automl_remote.compute.recipe import MIN_AGENT_PYTHON
@@ -28,39 +27,9 @@ if TYPE_CHECKING:
     Facts = Mapping[str, Any]  # as the helper's probe documents them
 
 MAX_SKEW_S: Final = 60.0
-FEW_BYTES: Final = 2 * 1024**3
-"""Free disk below which an environment and a sweep hardly fit."""
 NEEDED_SESSIONS: Final = 3
 """What a client uses at a time: news, a transfer, and a request beside them."""
 TRIED_SESSIONS: Final = 6
-
-
-class Verdict(StrEnum):
-    """What a check came to."""
-
-    OK = "ok"
-    """Nothing to do."""
-    WARNING = "warning"
-    """A sweep runs, but something is missing or may get in its way."""
-    PROBLEM = "problem"
-    """A sweep does not run until this is remedied."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One line of the doctor's table.
-
-    Attributes:
-        name: What was looked at.
-        verdict: What it came to.
-        text: What was found.
-        remedy: What to do about it; empty for nothing.
-    """
-
-    name: str
-    verdict: Verdict
-    text: str
-    remedy: str = ""
 
 
 def examine(
@@ -80,10 +49,10 @@ def examine(
         return _kept_out(error)
     with connection:
         text = f"{spec.label} answered in {time.monotonic() - begin:.2f} s"
-        checks = [_ok("reachability", text)]
+        checks = [ok("reachability", text)]
         if connection.fingerprint:
-            checks.append(_ok("host key", f"{connection.fingerprint} is known"))
-            checks.append(_ok("login", f"as {spec.user}"))
+            checks.append(ok("host key", f"{connection.fingerprint} is known"))
+            checks.append(ok("login", f"as {spec.user}"))
         return [*checks, *_machine_checks(connection, max_concurrent)]
 
 
@@ -100,10 +69,10 @@ def _kept_out(error: AutoMLRemoteError) -> list[Check]:
     checks: list[Check] = []
     for kind, name, remedy in _STAGES:
         if isinstance(error, kind):
-            return [*checks, _problem(name, str(error), remedy)]
-        checks.append(_ok(name, ""))
+            return [*checks, problem(name, str(error), remedy)]
+        checks.append(ok(name, ""))
     remedy = "Look at what the machine's own start-up files and disk are up to."
-    return [_problem("connection", str(error), remedy)]
+    return [problem("connection", str(error), remedy)]
 
 
 def _machine_checks(connection: Connection, max_concurrent: int | None) -> Iterator[Check]:
@@ -116,7 +85,15 @@ def _machine_checks(connection: Connection, max_concurrent: int | None) -> Itera
     for name in ("root", "tmp"):
         yield from _disk(name, facts[name])
     yield from _python(connection)
-    yield from _optional(facts)
+    if connection.spec.container is None:
+        state = {"ok": "it answers", "no access": "it is there, but not for this account"}
+        yield ok("docker", state.get(facts["docker"], "none; it is not needed"))
+        yield ok("gpu", _gpus(facts) or "none; it is not needed")
+    else:
+        from mlflow_automl_remote.compute.container_doctor import container_checks
+
+        yield from container_checks(connection, _gpus(facts))
+    yield _ray_ports(facts)
     yield from _index(facts)
     yield from _shell(connection)
 
@@ -125,60 +102,60 @@ def _clock(skew_s: float) -> Iterator[Check]:
     text = f"{abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} this machine's"
     if abs(skew_s) > MAX_SKEW_S:
         remedy = "Times in MLflow will be wrong. Set it, or start its time service (timesyncd)."
-        yield _warning("clock", text, remedy)
+        yield warning("clock", text, remedy)
     else:
-        yield _ok("clock", text)
+        yield ok("clock", text)
 
 
 def _system(connection: Connection, facts: Facts) -> Iterator[Check]:
     machine = connection.machine
     text = f"{facts['release'] or machine.system}, {machine.machine}, {machine.libc}"
     if machine.system != "Linux":
-        yield _problem("system", text, "Only Linux can be a target.")
+        yield problem("system", text, "Only Linux can be a target.")
     elif find_uv() is None or not machine.runs_our_binaries:
         remedy = "This client's uv does not run there: install uv on it."
-        yield _warning("system", text, remedy)
+        yield warning("system", text, remedy)
     else:
-        yield _ok("system", text)
+        yield ok("system", text)
 
 
 def _size(connection: Connection, facts: Facts) -> Iterator[Check]:
     machine = connection.machine
     memory, free = machine.memory_bytes / 2**30, facts["memory_free_bytes"]
     available = "" if free is None else f", {free / 2**30:.1f} GiB of it available"
-    yield _ok("cores", f"{machine.n_cores}")
+    yield ok("cores", f"{machine.n_cores}")
     text = f"{memory:.1f} GiB{available}; at most {machine.max_concurrent} iterations at a time"
     if machine.max_concurrent < machine.n_cores or (
         free is not None and free < MEMORY_PER_ITERATION_BYTES
     ):
         remedy = "Free some, or take a machine with more: memory decides how much runs at a time."
-        yield _warning("memory", text, remedy)
+        yield warning("memory", text, remedy)
     else:
-        yield _ok("memory", text)
+        yield ok("memory", text)
 
 
 def _concurrency(connection: Connection, asked: int) -> Check:
     most = connection.machine.max_concurrent
     text = f"{asked} iterations at a time"
     if asked <= most:
-        return _ok("concurrency", text)
+        return ok("concurrency", text)
     remedy = f"Set 'max_concurrent_iterations' to {most}; a sweep does not run more."
-    return _warning("concurrency", f"{text} are more than it can carry", remedy)
+    return warning("concurrency", f"{text} are more than it can carry", remedy)
 
 
 def _disk(name: str, disk: Facts) -> Iterator[Check]:
     text = f"{disk['path']}: {disk['free_bytes'] / 1e9:.1f} GB free"
     if not disk["writable"]:
-        yield _problem(name, f"{text}, not writable", _ELSEWHERE[name])
+        yield problem(name, f"{text}, not writable", _ELSEWHERE[name])
     elif disk["noexec"] and name == "root":
-        yield _problem(name, f"{text}, mounted noexec", _ELSEWHERE[name])
+        yield problem(name, f"{text}, mounted noexec", _ELSEWHERE[name])
     elif disk["noexec"]:
-        yield _warning(name, f"{text}, mounted noexec", _ELSEWHERE[name])
+        yield warning(name, f"{text}, mounted noexec", _ELSEWHERE[name])
     elif disk["free_bytes"] < FEW_BYTES:
         remedy = "Make room: automl-remote target clean NAME removes what is not needed any more."
-        yield _warning(name, text, remedy)
+        yield warning(name, text, remedy)
     else:
-        yield _ok(name, text)
+        yield ok(name, text)
 
 
 _ELSEWHERE: Final = {
@@ -192,33 +169,33 @@ def _python(connection: Connection) -> Iterator[Check]:
     text = f"{machine.executable} is {'.'.join(map(str, machine.python))}"
     if machine.python < MIN_AGENT_PYTHON and connection.spec.env_manager == "uv":
         remedy = "uv will download a newer one for sweeps; without egress install 3.11 or newer."
-        yield _warning("python3", text, remedy)
+        yield warning("python3", text, remedy)
     else:
-        yield _ok("python3", text)
+        yield ok("python3", text)
 
 
-def _optional(facts: Facts) -> Iterator[Check]:
-    """What a sweep can do without."""
-    docker = {"ok": "it answers", "no access": "it is there, but not for this account"}
-    yield _ok("docker", docker.get(facts["docker"], "none; it is not needed"))
-    yield _ok("gpu", ", ".join(facts["gpus"])[:200] or "none; it is not needed")
+def _gpus(facts: Facts) -> str:
+    return ", ".join(facts["gpus"])[:200]
+
+
+def _ray_ports(facts: Facts) -> Check:
+    """Say whether a sweep on several machines finds its ports free."""
     busy = facts["busy_ports"]
-    if busy:
-        shown = ", ".join(map(str, busy[:5])) + (", ..." if len(busy) > 5 else "")
-        remedy = "Only for sweeps on several machines: end what listens there."
-        yield _warning("ray ports", f"in use: {shown}", remedy)
-    else:
-        yield _ok("ray ports", "free")
+    if not busy:
+        return ok("ray ports", "free")
+    shown = ", ".join(map(str, busy[:5])) + (", ..." if len(busy) > 5 else "")
+    remedy = "Only for sweeps on several machines: end what listens there."
+    return warning("ray ports", f"in use: {shown}", remedy)
 
 
 def _index(facts: Facts) -> Iterator[Check]:
     if facts["index_error"]:
         remedy = "Give the account a proxy or an index of its own (UV_DEFAULT_INDEX)."
-        yield _warning("package index", facts["index_error"], remedy)
+        yield warning("package index", facts["index_error"], remedy)
     elif not facts["index"]:
-        yield _ok("package index", "not asked: there is no uv here to say which it is")
+        yield ok("package index", "not asked: there is no uv here to say which it is")
     else:
-        yield _ok("package index", "it answers")
+        yield ok("package index", "it answers")
 
 
 def _shell(connection: Connection) -> Iterator[Check]:
@@ -226,28 +203,16 @@ def _shell(connection: Connection) -> Iterator[Check]:
     if noise:
         remedy = "It does no harm here, but to other programs: let it print only to terminals."
         first = noise.decode("utf-8", "replace").strip().splitlines()
-        yield _warning(
+        yield warning(
             "shell", f"start-up files print {len(noise)} bytes: {first[:1]!r:.80}", remedy
         )
     else:
-        yield _ok("shell", "start-up files are quiet")
+        yield ok("shell", "start-up files are quiet")
     if connection.spec.is_local:
         return
     n_sessions = connection.n_sessions(TRIED_SESSIONS)
     if n_sessions < NEEDED_SESSIONS:
         remedy = f"Set MaxSessions to {NEEDED_SESSIONS} or more in its sshd_config."
-        yield _warning("sessions", f"only {n_sessions} at a time", remedy)
+        yield warning("sessions", f"only {n_sessions} at a time", remedy)
     else:
-        yield _ok("sessions", f"{n_sessions} or more at a time")
-
-
-def _maker(verdict: Verdict) -> Callable[..., Check]:
-    def make(name: str, text: str, remedy: str = "") -> Check:
-        return Check(name=name, verdict=verdict, text=text, remedy=remedy)
-
-    return make
-
-
-_ok = _maker(Verdict.OK)
-_warning = _maker(Verdict.WARNING)
-_problem = _maker(Verdict.PROBLEM)
+        yield ok("sessions", f"{n_sessions} or more at a time")

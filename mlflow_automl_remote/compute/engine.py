@@ -14,9 +14,9 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import docker
 from docker.errors import DockerException
@@ -87,6 +87,25 @@ def refuse_unreachable(state: str, path: str, label: str) -> None:
         )
 
 
+def refuse_unsupported(info: Mapping[str, Any], label: str) -> None:
+    """Raise where accounts inside are others than outside, so that files would be nobody's.
+
+    Args:
+        info: What the engine says of itself.
+        label: The machine, as a person would name it.
+
+    Raises:
+        EnvironmentSetupFailed: They are.
+    """
+    options = [str(option).split(",")[0] for option in info.get("SecurityOptions") or ()]
+    for option, what in (("name=rootless", "is rootless"), ("name=userns", "remaps accounts")):
+        if option in options:
+            raise EnvironmentSetupFailed(
+                f"The Docker engine on {label} {what}, so files of a sweep would not belong to "
+                "the account that logs in. Name the 'docker_socket' of another engine."
+            )
+
+
 @contextlib.contextmanager
 def explained(label: str) -> Iterator[None]:
     """Say in a line what the engine of a target could not do."""
@@ -94,17 +113,25 @@ def explained(label: str) -> Iterator[None]:
         yield
     except (DockerException, RequestException) as error:
         said = words(error)
-        remedy = "See its log there (journalctl -u docker)."
-        if "no space" in said.lower():
-            remedy = "Make room for it there: docker system prune."
-        elif "executable file not found" in said or "no such file" in said.lower():
-            remedy = (
-                "The image needs /bin/sh and a Python of 3.8 or newer: name it with 'python' in "
-                "the backend config, or give a 'base_image' to build on."
-            )
-        elif "bind source path" in said:
-            remedy = "A volume has to be there before."
-        raise EnvironmentSetupFailed(f"The Docker engine of {label}: {said}. {remedy}") from error
+        what_to_do = remedy(said) or "See its log there (journalctl -u docker)."
+        raise EnvironmentSetupFailed(
+            f"The Docker engine of {label}: {said}. {what_to_do}"
+        ) from error
+
+
+def remedy(said: str) -> str:
+    """Give what to do about what the engine said; nothing where that is not known."""
+    said = said.lower()
+    if "no space" in said:
+        return "Make room for it there: docker system prune."
+    if "executable file not found" in said or "no such file" in said:
+        return (
+            "The image needs /bin/sh and a Python of 3.8 or newer: name it with 'python' in "
+            "the backend config, or give a 'base_image' to build on."
+        )
+    if "bind source path" in said:
+        return "A volume has to be there before."
+    return ""
 
 
 def words(error: Exception) -> str:

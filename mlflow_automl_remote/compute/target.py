@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from mlflow_automl_remote.compute.control import Control
+from mlflow_automl_remote.compute.helper_pool import HelperPool
 from mlflow_automl_remote.compute.housekeeping import (
     Cleaned,
     Inventory,
@@ -40,10 +39,12 @@ from mlflow_automl_remote.compute.workspace import Root, Workspace
 from mlflow_automl_remote.errors import ConnectionLost, TransportError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import PurePosixPath
     from types import TracebackType
 
     from mlflow_automl_remote.compute.contained import Contained
+    from mlflow_automl_remote.compute.control import Control
     from mlflow_automl_remote.compute.credentials import Credentials
     from mlflow_automl_remote.compute.helper.wire import Header
     from mlflow_automl_remote.compute.targets import TargetSpec
@@ -106,8 +107,7 @@ class Connection:
     def __init__(self, transport: Transport, spec: TargetSpec, on_progress: OnProgress) -> None:
         self._transport = transport
         self._on_progress = on_progress
-        self._idle: list[Control] = []
-        self._lock = threading.Lock()
+        self._helpers = HelperPool(transport, sys.executable if spec.is_local else spec.python)
         self._command: AgentCommand | None = None
         self.spec = spec
         self.fingerprint = transport.fingerprint
@@ -117,22 +117,9 @@ class Connection:
             self.machine = self.machine.within(spec.container.memory_gib, spec.container.cores)
         self.root = Root.resolve(spec.root, self.machine.home)
 
-    @contextlib.contextmanager
-    def control(self) -> Iterator[Control]:
+    def control(self) -> AbstractContextManager[Control]:
         """Lend a helper for one request after the other; a second thread gets a second helper."""
-        with self._lock:
-            control = self._idle.pop() if self._idle else None
-        if control is None:
-            python = sys.executable if self.spec.is_local else self.spec.python
-            control = Control(self._transport, python)
-        try:
-            yield control
-        finally:
-            if control.is_broken:
-                control.close()
-            else:
-                with self._lock:
-                    self._idle.append(control)
+        return self._helpers.lend()
 
     def prepare(self, wanted: Wanted = NOTHING) -> AgentCommand:
         """Make sure that an agent can be started; what is there already is used again.
@@ -164,10 +151,11 @@ class Connection:
             if self.spec.container is None:
                 yield control, self.machine
             else:
-                with self._contained(control).inside() as inside:
+                with self.contained(control).inside() as inside:
                     yield inside
 
-    def _contained(self, control: Control) -> Contained:
+    def contained(self, control: Control) -> Contained:
+        """Give the containers of a target that has one."""
         from mlflow_automl_remote.compute.contained import Contained  # docker takes 0.1 s
 
         return Contained(self.spec, self._transport, control, self.root, self._on_progress)
@@ -289,7 +277,7 @@ class Connection:
             agent = job.start(command, module)
         else:
             with self.control() as control:
-                agent = self._contained(control).launch(
+                agent = self.contained(control).launch(
                     job, command, module, is_published=job.is_published()
                 )
         text = f"The agent runs on {self.spec.label} as process {agent.pid}"
@@ -313,8 +301,7 @@ class Connection:
     def n_sessions(self, at_most: int) -> int:
         """Count how many sessions the target allows at a time, trying up to so many."""
         with contextlib.ExitStack() as undo:
-            with self._lock:
-                n_open = len(self._idle)
+            n_open = self._helpers.n_idle
             while n_open < at_most:
                 try:
                     undo.callback(self._transport.open(["cat"]).close)
@@ -341,10 +328,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection; jobs go on."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for control in idle:
-            control.close()
+        self._helpers.close()
         self._transport.close()
 
     def __enter__(self) -> Self:

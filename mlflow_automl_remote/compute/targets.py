@@ -7,17 +7,20 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from mlflow_automl_remote.compute import saved
+from mlflow_automl_remote.compute import registries, saved
 from mlflow_automl_remote.compute.containers import KEYS as CONTAINER_KEYS
 from mlflow_automl_remote.compute.containers import ContainerSpec, parse_container
 from mlflow_automl_remote.compute.credentials import Credentials
 from mlflow_automl_remote.compute.local import LABEL
 from mlflow_automl_remote.compute.ssh_config import host_settings
 from mlflow_automl_remote.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from mlflow_automl_remote.compute.registries import RegistryLogin
 
 _Word = TypeVar("_Word", bound=str)
 EnvManager = Literal["uv", "conda", "local"]
@@ -46,7 +49,7 @@ SSH_KEYS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSpec:
-    """A compute target; holds no secret.
+    """A compute target; writes no secret down.
 
     Attributes:
         name: Under which it is saved on the client, or None.
@@ -67,6 +70,7 @@ class TargetSpec:
             tracking server.
         overcommit: Whether `max_concurrent_iterations` may be more than its memory carries.
         container: In which a sweep runs; None for none.
+        registry_login: To pull its image with, as long as this client lives; None for none.
     """
 
     name: str | None = None
@@ -85,6 +89,7 @@ class TargetSpec:
     forward_variables: tuple[str, ...] = ()
     overcommit: bool = False
     container: ContainerSpec | None = None
+    registry_login: RegistryLogin | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_local(self) -> bool:
@@ -99,9 +104,10 @@ class TargetSpec:
         return f"{self.user}@{self.host}" + (f":{self.port}" if self.port != 22 else "")
 
     def as_json(self) -> str:
-        """Write the target for a tag of the run."""
+        """Write the target for a tag of the run, without its secret."""
+        content = asdict(replace(self, registry_login=None))
         return json.dumps(
-            {key: value for key, value in asdict(self).items() if value not in (None, ())}
+            {key: value for key, value in content.items() if value not in (None, ())}
         )
 
     @classmethod
@@ -113,6 +119,7 @@ class TargetSpec:
         """
         try:
             content = json.loads(text)
+            content.pop("registry_login", None)
             key_file = content.pop("key_file", None)  # of versions that knew one only
             key_files = content.pop("key_files", [key_file] if key_file else [])
             names = content.pop("forward_variables", [])
@@ -165,7 +172,12 @@ def parse_target(
     python = _text(given, "python") or "python3"
     if given.get("target") in (None, saved.LOCAL) and "host" not in given:
         given.pop("python", None)
-    spec = replace(_parse_plain(given), container=container)
+    login = config.get(registries.KEY)
+    spec = replace(
+        _parse_plain(given),
+        container=container,
+        registry_login=None if login is None else registries.RegistryLogin.from_config(login),
+    )
     if spec.publish_from == "target":
         raise ConfigurationError(
             'With "environment": "docker" a sweep is published from the client: leave out '

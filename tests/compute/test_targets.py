@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,7 @@ def test_a_container_is_what_config_and_mlproject_say_and_survives_the_run_tag()
         ({"environment": "docker", "image": "x", "cores": 1.5}, "whole number"),
         ({"environment": "docker", "image": "x", "volumes": ["a:/b"]}, "/there:/inside"),
         ({"environment": "podman"}, "one of target, docker"),
+        ({"docker_auth": {"username": "a", "password": "b"}}, "which is for a container"),
     ],
 )
 def test_what_cannot_be_a_container_is_said_before_anything_is_contacted(
@@ -127,3 +129,34 @@ def test_what_cannot_be_a_container_is_said_before_anything_is_contacted(
 ) -> None:
     with pytest.raises(ConfigurationError, match=words):
         parse_target(config)
+
+
+LOGIN = {"username": "ada", "password": "planted-5e0d", "registry": "registry.example.org"}
+
+
+def test_an_account_of_a_registry_is_neither_shown_nor_written_down() -> None:
+    config = {"environment": "docker", "image": "registry.example.org/ml", "docker_auth": LOGIN}
+    spec = parse_target(config)
+    assert spec.registry_login is not None
+    assert spec.registry_login.password == LOGIN["password"]
+    assert "planted" not in repr(spec) + str(spec.registry_login) + spec.as_json()
+    assert TargetSpec.from_json(spec.as_json()).registry_login is None
+
+
+@pytest.mark.parametrize(
+    "changes", [{"password": 7}, {"username": ""}, {"passwort": "x"}, {"registry": None}]
+)
+def test_what_cannot_be_such_an_account_is_refused_without_showing_it(
+    changes: dict[str, object],
+) -> None:
+    config = {"environment": "docker", "image": "x", "docker_auth": {**LOGIN, **changes}}
+    with pytest.raises(ConfigurationError, match=r"'docker_auth'.*a 'password'") as refused:
+        parse_target(config)
+    assert "planted" not in str(refused.value)
+
+
+def test_the_example_of_a_sweep_in_a_container_is_a_target() -> None:
+    example = Path(__file__).parents[2] / "examples" / "docker_sweep" / "vm.json"
+    spec = parse_target(json.loads(example.read_text()))
+    assert spec.container is not None
+    assert spec.container.base_image == "debian:stable-slim"
