@@ -36,6 +36,8 @@ ACCOUNT = "ada"
 DEFAULT_URL = "unix:///var/run/docker.sock"
 START_S = 30.0
 STOP_S = 30.0
+ANSWER_S = 300
+"""For an engine to say something; to remove a machine with its files takes a slow disk a while."""
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 LEFT_OUT = ("./dev/*", "./var/cache/apt/*", "./var/lib/apt/lists/*", "./usr/share/doc/*")
 """Not in the image: what the engine makes itself and what no program reads."""
@@ -51,6 +53,28 @@ fi
 exec /usr/sbin/sshd -D -e
 """
 """What the container runs: the first time it makes what an installer makes on a machine."""
+OF_AN_ENGINE = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH", "SYSLOG")
+"""What a container with an engine in it may beside the usual; all there is would be refused where
+the tests themselves run in a container."""
+BOOT_ENGINE = f"""
+set -e
+mount -o remount,bind,rw /sys/fs/cgroup
+for controller in /sys/fs/cgroup/*/; do
+    ! mountpoint -q "$controller" || mount -o remount,bind,rw "$controller"
+done
+mkdir -p /run/sshd
+if ! id {ACCOUNT} 2>/dev/null; then
+    rm -f /etc/ssh/ssh_host_*_key*
+    ssh-keygen -A
+    ldconfig
+    groupadd docker
+    useradd --create-home --shell /bin/bash --password '*' {ACCOUNT}
+fi
+dockerd --host unix:///run/docker.sock --host "$1" --bridge none --iptables=false \\
+    --ip6tables=false --ip-forward=false >>/var/log/dockerd 2>&1 &
+exec /usr/sbin/sshd -D -e -p "$0" -o ListenAddress=127.0.0.1
+"""
+"""Likewise, for a machine whose account is not in the group `docker` yet."""
 
 
 @dataclass(frozen=True)
@@ -83,19 +107,22 @@ def _listens(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def own_engine(url: str = DEFAULT_URL, *options: str) -> Iterator[Daemon]:
+def own_engine(
+    url: str = DEFAULT_URL, *options: str, data: Path | None = None
+) -> Iterator[Daemon]:
     """Start dockerd with folders of its own and without the usual bridge.
 
     Args:
         url: What was asked in vain, to say so where none can be started.
         *options: More of dockerd's command line.
+        data: Where it keeps images; None for a folder that is gone afterwards.
     """
     program = shutil.which("dockerd", path=SYSTEM_PATH + ":" + os.environ.get("PATH", ""))
     if os.getuid() != 0 or program is None:
         pytest.skip(f"no Docker engine answers at {url}, and only root with dockerd can start one")
     # A short path, because the engine's sockets are below it and may have 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="dockerd-", dir="/tmp"))
-    daemon = Daemon(program, folder, options)
+    daemon = Daemon(program, folder, options, data or folder / "data")
     try:
         daemon.start()
         yield daemon
@@ -107,15 +134,16 @@ def own_engine(url: str = DEFAULT_URL, *options: str) -> Iterator[Daemon]:
 class Daemon:
     """A Docker engine that can be stopped and started again."""
 
-    def __init__(self, program: str, folder: Path, options: tuple[str, ...] = ()) -> None:
-        self._program, self._folder, self._options = program, folder, options
+    def __init__(self, program: str, folder: Path, options: tuple[str, ...], data: Path) -> None:
+        self._program, self._folder, self._options, self._data = program, folder, options, data
         self._process: subprocess.Popen[bytes] | None = None
         self.socket = folder / "socket"
 
     @contextlib.contextmanager
     def client(self) -> Iterator[DockerClient]:
         """Give a client of it."""
-        with contextlib.closing(docker.DockerClient(f"unix://{self.socket}")) as client:
+        url = f"unix://{self.socket}"
+        with contextlib.closing(docker.DockerClient(url, timeout=ANSWER_S)) as client:
             yield client
 
     def start(self) -> None:
@@ -126,7 +154,7 @@ class Daemon:
                 [
                     self._program, "--host", f"unix://{self.socket}", "--bridge", "none",
                     *self._options,
-                    "--data-root", folder / "data", "--exec-root", folder / "exec",
+                    "--data-root", self._data, "--exec-root", folder / "exec",
                     "--pidfile", folder / "pid",
                 ],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
@@ -294,6 +322,63 @@ class Vm:
 
 
 @contextlib.contextmanager
+def vm_with_engine(client: DockerClient, image: str, folder: Path) -> Iterator[tuple[Vm, Path]]:
+    """Run a container that has a Docker engine of its own; give the engine's socket here, too.
+
+    It is in this machine's network, so that neither engine needs rules of it.
+
+    Args:
+        client: The engine.
+        image: Name of the image.
+        folder: For the user's key, the file that vouches for the host key, and the socket.
+    """
+    key_file = make_key(folder / "user_key")
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="vm-", dir="/tmp") as place:  # a short path, as above
+        socket_here = Path(place, "socket")
+        container = client.containers.create(
+            image,
+            ["sh", "-c", BOOT_ENGINE, str(port), f"unix://{socket_here}"],
+            name=f"{IMAGE}-{port}",
+            labels={IMAGE: ""},
+            init=True,
+            cap_add=list(OF_AN_ENGINE),
+            device_cgroup_rules=["a *:* rwm"],
+            security_opt=["seccomp=unconfined", "apparmor=unconfined"],
+            network_mode="host",
+            cgroupns="host",
+            tmpfs={"/run": "exec"},
+            volumes=["/var/lib/docker", f"{place}:{place}"],
+        )
+        try:
+            container.put_archive("/", pack(_settings(key_file)))
+            container.put_archive("/usr/local", pack(_engine_files(), mode=0o755))
+            container.start()
+            vm = Vm(container, port, key_file, folder / "known_hosts")
+            vm.wait_until_up()
+            _, host_key = vm.sh("cat /etc/ssh/ssh_host_ed25519_key.pub")
+            vm.known_hosts.write_text(f"[127.0.0.1]:{port} {host_key}\n")
+            yield vm, socket_here
+        finally:
+            container.remove(force=True, v=True)
+
+
+def _engine_files() -> dict[str, bytes]:
+    """Give the programs of an engine, and the libraries that a minimal system may lack."""
+    files = {}
+    for name in ("dockerd", "containerd", "containerd-shim-runc-v2", "runc"):
+        program = shutil.which(name, path=SYSTEM_PATH)
+        if program is None:
+            pytest.skip(f"there is no {name} here that a machine could be given")
+        files[f"bin/{name}"] = Path(program).read_bytes()
+        listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True)
+        found = [line.split()[2] for line in listed.stdout.splitlines() if " => /" in line]
+        libraries = [Path(path) for path in found if not path.endswith(("libc.so.6", "libm.so.6"))]
+        files.update({f"lib/{path.name}": path.read_bytes() for path in libraries})
+    return files
+
+
+@contextlib.contextmanager
 def running_vm(client: DockerClient, image: str, folder: Path) -> Iterator[Vm]:
     """Run a container with a network, a port, a host key and a user's key of its own.
 
@@ -351,12 +436,12 @@ def _settings(key_file: Path) -> dict[str, bytes]:
     return files
 
 
-def pack(files: dict[str, bytes]) -> bytes:
+def pack(files: dict[str, bytes], mode: int = 0o644) -> bytes:
     """Pack files as a tar archive, by their names."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o644
+            entry.size, entry.mode = len(content), mode
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
