@@ -28,16 +28,16 @@ MODELS = ("ExtremeRandomTrees", "LogisticRegression", "RandomForest", "KNN")
 
 
 class _Takes:
-    """A model that works, and sleeps, for so long a row."""
+    """A model that works, and sleeps, for so long a row, and works for so long a call."""
 
-    def __init__(self, work_ms: float, sleep_ms: float = 0.0) -> None:
-        self._work_ms, self._sleep_ms = work_ms, sleep_ms
+    def __init__(self, work_ms: float, sleep_ms: float = 0.0, call_ms: float = 0.0) -> None:
+        self._work_ms, self._sleep_ms, self._call_ms = work_ms, sleep_ms, call_ms
         self.n_rows: list[int] = []
 
     def predict(self, X: Any) -> Any:
         self.n_rows.append(len(X))
         time.sleep(self._sleep_ms * len(X) / 1000)
-        until = time.process_time() + self._work_ms * len(X) / 1000
+        until = time.process_time() + (self._call_ms + self._work_ms * len(X)) / 1000
         while time.process_time() < until:
             pass
         return np.zeros(len(X))
@@ -50,7 +50,7 @@ def numbers() -> Dataset:
     return data.check({"X": X, "y": X[:, 0]}, "regression")
 
 
-@pytest.mark.parametrize("work_ms", [0.002, 0.02, 0.2])
+@pytest.mark.parametrize("work_ms", [0.002, 0.012, 0.2])
 def test_what_a_row_takes_is_the_time_of_the_processor(numbers: Dataset, work_ms: float) -> None:
     """Not what the model waits for; of 1,000 rows at once, even where there are fewer."""
     model = _Takes(work_ms, sleep_ms=0.05)
@@ -60,10 +60,11 @@ def test_what_a_row_takes_is_the_time_of_the_processor(numbers: Dataset, work_ms
 
 
 def test_slow_models_are_measured_on_few_rows(numbers: Dataset) -> None:
-    """The measurement takes no longer than it is worth."""
-    model = _Takes(work_ms=1.0)
-    assert speed.predict_ms_per_row(model, numbers, expected_ms=0.8) == pytest.approx(1.0, rel=0.1)
-    assert model.n_rows == [125]
+    """The measurement takes no longer than it is worth; a call counts as one of 1,000 rows."""
+    model = _Takes(work_ms=1.0, call_ms=20.0)
+    measured = speed.predict_ms_per_row(model, numbers, expected_ms=0.5)
+    assert measured == pytest.approx(1.02, rel=0.1)
+    assert model.n_rows == [100, 1]
 
 
 def test_one_thread_predicts_while_it_is_measured(numbers: Dataset) -> None:
