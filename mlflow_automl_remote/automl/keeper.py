@@ -36,8 +36,9 @@ MAX_PROCESSES: Final = 64 + 4 * (os.cpu_count() or 1)
 _CROWD_POLL_S: Final = 0.2  # between two looks at how many processes there are
 _BYTES_PER_MB: Final = 1_000_000
 MAX_LOG_BYTES: Final = 32 << 20
-"""Of a log while it is written to; a longer one loses all but its beginning, again and again."""
+"""Of a log while it is written to; a longer one loses its middle, again and again."""
 _LOG_HEAD_BYTES: Final = 1 << 20
+_LOG_TAIL_BYTES: Final = 64 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +147,9 @@ def _watch(connection: Connection, worker: int, order: Order) -> IterationState 
     shared = process_tree.private_bytes() if order.memory_mb is not None else 0
     crowd = process_tree.tasks_of_machine() + MAX_PROCESSES
     poll_s = _CROWD_POLL_S if order.memory_mb is None else _MEMORY_POLL_S
+    left_out = 0
     while True:
-        _bound(order.log)
+        left_out = _bound(order.log, left_out)
         left_s = poll_s if end is None else min(poll_s, max(0.0, end - time.monotonic()))
         ready = wait([connection, pidfd], left_s)
         if ready:
@@ -161,14 +163,26 @@ def _watch(connection: Connection, worker: int, order: Order) -> IterationState 
             return IterationState.CRASHED
 
 
-def _bound(log: Path) -> None:
-    """Cut a log that has grown too long; whoever writes to it goes on at its new end."""
-    with suppress(OSError):
-        size = log.stat().st_size
+def _bound(log: Path, left_out: int) -> int:
+    """Cut the middle out of a log that has grown too long; who writes to it goes on at its end.
+
+    Args:
+        log: The file.
+        left_out: Bytes that were cut out of it before.
+
+    Returns:
+        Bytes that were cut out of it so far.
+    """
+    with suppress(OSError), log.open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
         if size > MAX_LOG_BYTES:
-            os.truncate(log, _LOG_HEAD_BYTES)
-            with log.open("ab") as file:
-                file.write(b"\n[... %d bytes were left out ...]\n" % (size - _LOG_HEAD_BYTES))
+            tail = os.pread(file.fileno(), _LOG_TAIL_BYTES, size - _LOG_TAIL_BYTES)
+            left_out += size - _LOG_HEAD_BYTES - len(tail)
+            note = b"\n[... %d bytes were left out ...]\n" % left_out
+            file.truncate(_LOG_HEAD_BYTES)
+            with log.open("ab") as end:
+                end.write(note + tail)
+    return left_out
 
 
 def _has_too_many() -> bool:
