@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that tests find the modules beside this file
 
 from sshd import SshServer, find_sshd, running_sshd
+
+if TYPE_CHECKING:
+    from user_terminal import Terminal
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -85,6 +90,21 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "empty.db"
     MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture
+def new_terminal(tmp_path: Path, empty_database: Path) -> Iterator[Callable[[str], Terminal]]:
+    """Opens a user's terminal in a new folder of this name, with an empty store."""
+    from user_terminal import open_terminal
+
+    with contextlib.ExitStack() as stack:
+        yield lambda name: stack.enter_context(open_terminal(tmp_path / name, empty_database))
+
+
+@pytest.fixture
+def terminal(new_terminal: Callable[[str], Terminal]) -> Terminal:
+    """A user's terminal."""
+    return new_terminal("here")
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +19,32 @@ from mlflow.entities import Run
 REPOSITORY = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 LIMIT_S = 240
+
+
+@contextlib.contextmanager
+def open_terminal(folder: Path, empty_database: Path) -> Iterator[Terminal]:
+    """Give a terminal in a new folder with an empty store; end what runs in it at the end."""
+    folder.mkdir()
+    with_store(folder, empty_database)
+    terminal = Terminal(folder)
+    try:
+        yield terminal
+    finally:
+        for process in terminal.started:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def with_store(folder: Path, empty_database: Path) -> str:
+    """Put an empty store into a folder, as MLflow makes it there; give its address."""
+    database = folder / "mlflow.db"
+    shutil.copyfile(empty_database, database)
+    with contextlib.closing(sqlite3.connect(database)) as store, store:
+        where = f"{folder}/mlruns/0"
+        store.execute("UPDATE experiments SET artifact_location = ?", (where,))
+    return f"sqlite:///{database}"
 
 
 @dataclass

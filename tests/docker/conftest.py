@@ -1,26 +1,11 @@
-"""A terminal, and a container that stands for a machine."""
+"""A container that stands for a machine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from docker_engine import Engine, Vm, engine, ensure_image, running_vm
-from user_terminal import Terminal
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    opened = Terminal(folder)
-    yield opened
-    for process in opened.started:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
 
 
 @pytest.fixture(scope="session")

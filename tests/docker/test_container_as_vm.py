@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import mlflow
@@ -77,10 +77,13 @@ def test_a_machine_that_stands_still_is_given_up_and_there_again(
 
 
 def test_a_sweep_on_a_bare_machine_and_a_second_one_in_its_environment(
-    container_vm: Vm, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    container_vm: Vm,
+    new_terminal: Callable[[str], Terminal],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The first sweep builds the environment; the second finds it there and is faster."""
     container_vm.empty_home()
+    terminal = new_terminal("here")
     status, output, first_s = _timed_sweep(terminal, container_vm.config())
     assert status == 0, output
     assert BUILT[0] in output, output
@@ -90,8 +93,7 @@ def test_a_sweep_on_a_bare_machine_and_a_second_one_in_its_environment(
     _, journals = container_vm.sh("find $HOME -name 'journal*'")
     assert journals
 
-    (tmp_path / "again").mkdir()
-    again = Terminal(tmp_path / "again")
+    again = new_terminal("again")
     status, output, second_s = _timed_sweep(again, container_vm.config())
     assert status == 0, output
     assert not any(text in output for text in BUILT), output

@@ -1,4 +1,4 @@
-"""A terminal, targets of both kinds, and small projects."""
+"""Targets of both kinds, and small projects."""
 
 from __future__ import annotations
 
@@ -8,20 +8,7 @@ from pathlib import Path
 
 import pytest
 from sshd import SshServer, running_sshd
-from user_terminal import REPOSITORY, Terminal
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    opened = Terminal(folder)
-    yield opened
-    for process in opened.started:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+from user_terminal import REPOSITORY
 
 
 @pytest.fixture(scope="session")

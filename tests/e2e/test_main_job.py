@@ -99,9 +99,13 @@ def test_the_same_project_runs_on_mlflows_local_backend(terminal: Terminal) -> N
 def test_the_command_alone_needs_no_backend_config_and_no_mlproject(
     terminal: Terminal, make_project: Callable[..., Path]
 ) -> None:
-    """`automl-remote sweep` in a folder with settings and a data script is enough."""
+    """`automl-remote sweep` in a folder with settings and a data script is enough.
+
+    The store need not be there either.
+    """
     project = make_project(WINE)
     (project / "MLproject").unlink()
+    (terminal.folder / "mlflow.db").unlink()
     status, output = terminal.automl_remote(
         "sweep", "--settings", f"{project}/automl.yaml", "--iterations=1", "--run-name", "wine"
     )
@@ -166,17 +170,17 @@ def _paths(terminal: Terminal, run_id: str, folder: str | None = None) -> list[s
 
 
 def test_a_killed_client_loses_nothing(
-    tmp_path: Path,
+    new_terminal: Callable[[str], Terminal],
     make_project: Callable[..., Path],
     target: Mapping[str, object] | None,
 ) -> None:
     """After SIGKILL, `automl-remote follow` ends with the store of an undisturbed run."""
     project = make_project(WINE, iterations=5, max_concurrent_iterations=1)
-    undisturbed = _terminal(tmp_path / "undisturbed")
+    undisturbed = new_terminal("undisturbed")
     status, output = undisturbed.mlflow_run(project, target)
     assert status == 0, output
     for after in (0, 2):
-        terminal = _terminal(tmp_path / f"killed-after-{after}")
+        terminal = new_terminal(f"killed-after-{after}")
         process = terminal.start(*terminal.mlflow_run_argv(project, target))
         _wait_for_output(terminal, process, f"\n{after:>10}   ")
         process.kill()
@@ -186,11 +190,6 @@ def test_a_killed_client_loses_nothing(
         status, output = terminal.automl_remote("follow", run_id)
         assert status == 0, output
         assert _store(undisturbed) == _store(terminal)
-
-
-def _terminal(folder: Path) -> Terminal:
-    folder.mkdir()
-    return Terminal(folder)
 
 
 def test_following_a_published_sweep_changes_nothing(

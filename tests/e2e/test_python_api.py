@@ -13,6 +13,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from sshd import SshServer, public, running_sshd
+from user_terminal import with_store
 from waiting import wait_until
 
 import mlflow_automl_remote
@@ -38,9 +39,9 @@ SETTINGS = {
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def store(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A store of this test's own, for this process and those that it starts."""
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = with_store(tmp_path, empty_database)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.chdir(tmp_path)
     return uri

@@ -17,7 +17,7 @@ import pytest
 from mlflow import MlflowClient
 from sshd import SshServer
 from tcp_proxy import Proxy, running_proxy
-from user_terminal import BIN
+from user_terminal import BIN, with_store
 from waiting import LIMIT_S
 
 from mlflow_automl_remote import following, sweep_run
@@ -47,7 +47,7 @@ enable_voting_ensemble: false
 
 
 @pytest.fixture(scope="session")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
     """The workspace of a sweep of three iterations that a real agent has carried out."""
     folder = tmp_path_factory.mktemp("recorded")
     (folder / "get_data.py").write_text(WINE)
@@ -55,7 +55,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = {
         **os.environ,
         "AUTOML_REMOTE_HOME": str(folder / "root"),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "MLFLOW_TRACKING_URI": with_store(folder, empty_database),
         "HOME": str(folder),
     }
     subprocess.run(
@@ -64,13 +64,6 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     (workspace,) = (folder / "root" / "sweeps").iterdir()
     return workspace
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "empty.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
 
 
 @dataclass
