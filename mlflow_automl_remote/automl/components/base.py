@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 from mlflow_automl_remote.automl.dataset import FloatArray, Labels
+from mlflow_automl_remote.automl.featurization import LARGE_CELLS
 
 Scalar = str | int | float | bool | None
 Params = Mapping[str, Scalar]
@@ -20,6 +21,9 @@ MAX_ROUNDS: Final = 400
 """The most boosting rounds or trees of any model in the search space."""
 FEWEST_TO_STOP_EARLY: Final = 2000
 """Rows from which on a booster is stopped early: of fewer, none can be spared to watch it."""
+FEWEST_FOR_FINE_BINS: Final = 6000
+"""Rows from which on a booster cuts numbers into more parts than is usual: of fewer, it learns
+noise by heart."""
 MAX_ROUNDS_STOPPED_EARLY: Final = 1000
 """The most boosting rounds where they are watched."""
 PATIENCE_ROUNDS: Final = 30
@@ -121,6 +125,16 @@ class BuildContext:
     def n_values(self) -> float:
         """Numbers in a row: of a sparse matrix, the mean of those that are not 0."""
         return self.n_cells / max(self.n_rows, 1) if self.is_sparse else float(self.n_features)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether X takes so much memory that a model has to make do with less of its own."""
+        return self.n_rows * self.n_values > LARGE_CELLS
+
+    @property
+    def has_fine_bins(self) -> bool:
+        """Whether a booster finds more cuts of a number worth their time and memory."""
+        return self.n_rows >= FEWEST_FOR_FINE_BINS and not self.is_large
 
     @property
     def n_outputs(self) -> int:

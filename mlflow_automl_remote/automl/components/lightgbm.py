@@ -24,10 +24,11 @@ from mlflow_automl_remote.automl.components.base import (
     Trial,
 )
 from mlflow_automl_remote.automl.components.pace import Stopwatch, most_rounds, patience
-from mlflow_automl_remote.automl.featurization import LARGE_CELLS
 
 MANY_FOR_BINS: Final = 200_000
 FEW_FOR_BINS: Final = 50_000
+FINE_BINS: Final = 1023
+USUAL_BINS: Final = 255
 RARE: Final = 0.1
 """Of the mean number of rows of a class: below it a class is rare."""
 
@@ -57,10 +58,6 @@ def _smallest_leaf(context: BuildContext) -> float:
     return 1.0 if rare else 1e-3
 
 
-def _is_large(context: BuildContext) -> bool:
-    return context.n_rows * context.n_values > LARGE_CELLS
-
-
 def _build(kind: Callable[..., Estimator]) -> Build:
     def build(params: Params, context: BuildContext) -> Estimator:
         # An alias of `categorical_feature`, which `fit` takes and the constructor ignores.
@@ -73,10 +70,11 @@ def _build(kind: Callable[..., Estimator]) -> Build:
             verbosity=-1,
             deterministic=True,
             # Else it times both ways first, and the faster one differs.
-            force_row_wise=not _is_large(context),
-            force_col_wise=_is_large(context),  # by rows it has its bins twice
+            force_row_wise=not context.is_large,
+            force_col_wise=context.is_large,  # by rows it has its bins twice
+            max_bin=FINE_BINS if context.has_fine_bins else USUAL_BINS,
             # Rows that bins are found from are held in double precision, beside all others.
-            subsample_for_bin=FEW_FOR_BINS if _is_large(context) else MANY_FOR_BINS,
+            subsample_for_bin=FEW_FOR_BINS if context.is_large else MANY_FOR_BINS,
             **codes,
             **params,
         )

@@ -23,6 +23,10 @@ from mlflow_automl_remote.automl.components.base import (
 from mlflow_automl_remote.automl.components.labels import with_labels
 from mlflow_automl_remote.automl.components.pace import Stopwatch, most_rounds, patience
 
+FINE_BINS: Final = 512
+USUAL_BINS: Final = 256
+"""The library's own; with more, its index of a large table takes two bytes a cell."""
+
 
 def _suggest(trial: Trial) -> Params:
     return {
@@ -41,6 +45,7 @@ def _settings(params: Params, context: BuildContext) -> Params:
     return {
         **params,
         "tree_method": "hist",
+        "max_bin": FINE_BINS if context.has_fine_bins else USUAL_BINS,
         "device": context.device,
         "random_state": context.seed,
         "n_jobs": context.n_jobs,

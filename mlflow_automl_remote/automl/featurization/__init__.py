@@ -34,7 +34,7 @@ MAX_CLASSES_FOR_MEANS: Final = 10
 """Mean targets are one column for each class; of more classes categories are coded or one-hot."""
 N_TEXT: Final = 30
 """Numbers that a column of free text becomes."""
-N_TEXT_OF_LARGE: Final = 10
+N_TEXT_OF_LARGE: Final = 6
 """The same above so many values."""
 _TYPE_NAMES: Final[dict[str, str]] = {
     "number": "Numeric",
