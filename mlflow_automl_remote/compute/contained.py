@@ -30,7 +30,7 @@ from mlflow_automl_remote.compute.launching import (
     AgentIdentity,
 )
 from mlflow_automl_remote.compute.machine import Machine
-from mlflow_automl_remote.compute.progress import OnProgress, Progress
+from mlflow_automl_remote.compute.progress import OnProgress
 from mlflow_automl_remote.errors import CommandFailed, ConfigurationError
 
 if TYPE_CHECKING:
@@ -229,11 +229,8 @@ class Contained:
             yield client, account
 
     def _image(self, client: DockerClient) -> tuple[str, str]:
-        def tell(text: str) -> None:
-            self._on_progress(Progress(stage="environment", text=text))
-
         login = self._spec.registry_login
-        return ensure_image(client, self._container, login, self._spec.label, tell)
+        return ensure_image(client, self._container, login, self._spec.label, self._on_progress)
 
     def _options(
         self,

@@ -10,15 +10,15 @@ from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 
 from mlflow_automl_remote.compute import engine
 from mlflow_automl_remote.compute.helper.processes import chosen_environment
+from mlflow_automl_remote.compute.progress import Progress, TransferMeter
 from mlflow_automl_remote.errors import EnvironmentSetupFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from docker import DockerClient
     from docker.models.images import Image
 
     from mlflow_automl_remote.compute.containers import ContainerSpec
+    from mlflow_automl_remote.compute.progress import OnProgress
     from mlflow_automl_remote.compute.registries import RegistryLogin
 
 REPOSITORY: Final = "automl-remote"
@@ -36,7 +36,7 @@ def ensure_image(
     container: ContainerSpec,
     login: RegistryLogin | None,
     label: str,
-    tell: Callable[[str], None],
+    on_progress: OnProgress,
 ) -> tuple[str, str]:
     """Give name and id of an image, which is pulled or built where it is not there.
 
@@ -45,7 +45,7 @@ def ensure_image(
         container: Names it, or what it is built on.
         login: To its registry; None for what `docker login` has left on this client.
         label: The machine, as a person would name it.
-        tell: Is told what is being done.
+        on_progress: Is told what is being done.
 
     Raises:
         EnvironmentSetupFailed: It can be neither.
@@ -55,12 +55,17 @@ def ensure_image(
         image = client.images.get(name)
     except ImageNotFound:
         if container.base_image:
-            tell(f"Building an image on {container.base_image}")
+            _tell(on_progress, f"Building an image on {container.base_image}")
             image = _built(client, container.base_image, login, label)
         else:
-            tell(f"Pulling the image {name}")
-            image = _pulled(client, name, login, label)
+            _tell(on_progress, f"Pulling the image {name}")
+            meter = TransferMeter(on_progress, "environment", f"Pulling the image {name}")
+            image = _pulled(client, name, login, label, meter)
     return name, str(image.id).rpartition(":")[2][:12]
+
+
+def _tell(on_progress: OnProgress, text: str) -> None:
+    on_progress(Progress(stage="environment", text=text))
 
 
 def foresee_image(
@@ -114,15 +119,31 @@ def _sign_in(client: DockerClient, image: str, login: RegistryLogin | None) -> N
         login.sign_in(client, image)
 
 
-def _pulled(client: DockerClient, name: str, login: RegistryLogin | None, label: str) -> Image:
+def _pulled(
+    client: DockerClient,
+    name: str,
+    login: RegistryLogin | None,
+    label: str,
+    meter: TransferMeter,
+) -> Image:
+    so_far: dict[str, int] = {}  # bytes, by layer
+    sizes: dict[str, int] = {}
     try:
         _sign_in(client, name, login)
         for news in client.api.pull(name, stream=True, decode=True):
             if "error" in news:  # the SDK itself takes no notice
                 raise DockerException(str(news["error"]))
-        return client.images.get(name)
+            if news.get("status") in ("Downloading", "Download complete"):
+                layer, detail = news["id"], news.get("progressDetail") or {}
+                sizes[layer] = detail.get("total", sizes.get(layer, 0))
+                now = detail.get("current", sizes[layer])
+                meter.add(now - so_far.get(layer, 0))
+                so_far[layer] = now
+        image = client.images.get(name)
     except DockerException as error:
         raise _cannot_pull(name, label, error) from error
+    meter.finish()
+    return image
 
 
 def _built(client: DockerClient, base: str, login: RegistryLogin | None, label: str) -> Image:

@@ -36,6 +36,7 @@ from mlflow_automl_remote import compute
 from mlflow_automl_remote.compute.containers import ContainerSpec
 from mlflow_automl_remote.compute.engine import refuse_unsupported
 from mlflow_automl_remote.compute.images import ensure_image as bring_image
+from mlflow_automl_remote.compute.progress import ignore
 from mlflow_automl_remote.compute.registries import RegistryLogin
 from mlflow_automl_remote.errors import EnvironmentSetupFailed
 
@@ -346,7 +347,7 @@ def test_an_engine_whose_disk_is_full_says_so(tmp_path: Path) -> None:
     ):
         container = ContainerSpec(image=registry.image)
         with pytest.raises(EnvironmentSetupFailed, match=r"no space.*docker system prune") as full:
-            bring_image(client, container, login, "this machine", lambda _: None)
+            bring_image(client, container, login, "this machine", ignore)
     assert len(str(full.value).splitlines()) == 1
 
 
