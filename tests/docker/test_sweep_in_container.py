@@ -261,11 +261,13 @@ def test_an_mlproject_says_what_its_container_is(
         ({"image": "no-such-image:here"}, "Check its name"),
         ({"image": None, "base_image": "no-such-base:1"}, "Check the name of the 'base_image'"),
         ({"python": "python9"}, "needs /bin/sh and a Python"),
+        ({"volumes": ["/not-there:/data"]}, "A volume has to be there before"),
     ],
 )
 def test_what_is_missing_is_said_with_its_remedy(
-    daemon: tuple[Daemon, str], tmp_path: Path, changes: dict[str, str | None], words: str
+    daemon: tuple[Daemon, str], changes: dict[str, object], words: str
 ) -> None:
+    """By a sweep, and by the doctor where it does not take a container to find it out."""
     engine, image = daemon
     config = {"environment": "docker", "image": image, "docker_socket": str(engine.socket)}
     chosen = {key: value for key, value in {**config, **changes}.items() if value is not None}
@@ -277,6 +279,10 @@ def test_what_is_missing_is_said_with_its_remedy(
     ):
         connection.prepare()
     assert time.monotonic() - begin < 60
+    if not {"python", "volumes"} & set(changes):
+        checks = compute.examine(spec)
+        (said,) = (each.text for each in checks if each.verdict is compute.Verdict.PROBLEM)
+        assert words in said
     with engine.client() as client:
         assert not client.containers.list(all=True, filters={"label": "automl-remote.sweep"})
 
