@@ -22,7 +22,7 @@ import numpy as np
 
 import mlflow_automl_remote
 from mlflow_automl_remote.automl import data
-from mlflow_automl_remote.automl.executor import Executor
+from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.sweep import Sweep, SweepResult
 from mlflow_automl_remote.config import AutoMLConfig
 
@@ -34,13 +34,13 @@ SECONDS_TO_PREDICT = 7.0
 EXTRA = "AUTOML_RACE_SETTINGS"
 """Environment variable with more settings, as JSON: for ablations."""
 
-_executor: Executor | None = None
+_executor: LocalExecutor | None = None
 
 
 def warm(ctx: Any) -> None:
     """Import the engine, here and in the process that iterations are forked from."""
     global _executor
-    _executor = Executor()
+    _executor = LocalExecutor()
     _executor.run(math.sqrt, 4.0, output_dir=Path(ctx.workdir) / "warm")
 
 

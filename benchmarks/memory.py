@@ -26,7 +26,8 @@ import pyarrow.parquet as pq
 from mlflow_automl_remote.agent.models import load_model, save_model
 from mlflow_automl_remote.automl import process_tree
 from mlflow_automl_remote.automl.data_script import DataOrder, prepare_data
-from mlflow_automl_remote.automl.executor import Executor, Finished
+from mlflow_automl_remote.automl.executor import Finished
+from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.outcome import Outcome, Silent
 from mlflow_automl_remote.automl.sweep import Sweep
 from mlflow_automl_remote.automl.template import PRELOAD, Template
@@ -146,7 +147,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Sequence[tuple[str, 
     )
     order = DataOrder(config=config, project=folder, folder=folder / "data")
     # Forked from this process, as an agent does: what is imported, both share.
-    with Executor(Template.fork((*PRELOAD, "mlflow_automl_remote.agent.preload"))) as executor:
+    with LocalExecutor(
+        Template.fork((*PRELOAD, "mlflow_automl_remote.agent.preload"))
+    ) as executor:
         made = executor.run(make, (arguments.rows, path), output_dir=folder / "log")
         n_bytes = _value(made)
         with Peak() as loading:

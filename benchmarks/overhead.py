@@ -26,7 +26,7 @@ import mlflow
 import mlflow.sklearn
 from sklearn.base import clone
 
-from mlflow_automl_remote.automl.executor import available_cores
+from mlflow_automl_remote.automl.machine import n_cores
 
 REPOSITORY = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -114,7 +114,7 @@ def measure(folder: Path, n_rounds: int, *, with_ssh: bool) -> None:
     bare_argv = [sys.executable, REPOSITORY / "benchmarks/bare_loop.py", "pipelines.pickle"]
     rows: dict[str, list[float]] = {"bare": [], "local": []} | ({"ssh": []} if with_ssh else {})
     for _ in range(n_rounds):
-        rows["bare"].append(timed([*bare_argv, str(available_cores())], folder))
+        rows["bare"].append(timed([*bare_argv, str(n_cores())], folder))
         rows["local"].append(sweep(folder))
         if with_ssh:
             rows["ssh"].append(sweep(folder, "--backend-config", "vm.json"))

@@ -30,6 +30,7 @@ from mlflow_automl_remote.agent.models import load_model, save_model
 from mlflow_automl_remote.automl import data
 from mlflow_automl_remote.automl.data_script import DataOrder, prepare_data
 from mlflow_automl_remote.automl.executor import Executor
+from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.outcome import Outcome
 from mlflow_automl_remote.automl.sweep import Sweep, SweepResult
 from mlflow_automl_remote.automl.template import PRELOAD, Template
@@ -225,7 +226,9 @@ def main() -> None:
     known = arguments.results.read_text().splitlines() if arguments.results.exists() else []
     lines = {line["table"]: line for line in map(json.loads, known)}
     names = [each["name"] for each in _index(arguments.data)] + list(MADE)
-    with Executor(Template.spawn((*PRELOAD, "mlflow_automl_remote.agent.preload"))) as executor:
+    with LocalExecutor(
+        Template.spawn((*PRELOAD, "mlflow_automl_remote.agent.preload"))
+    ) as executor:
         for name in arguments.only or names:
             if name in lines:
                 continue

@@ -136,6 +136,7 @@ class Recorder:
                 featurization=outcome.featurization,
                 files=files,
                 model_path=f"{name}/model" if has_model else None,
+                node=outcome.node,
             )
         )
         disk.check(self._artifacts.parent)

@@ -30,9 +30,11 @@ from mlflow_automl_remote.agent.inbox import Inbox, take
 from mlflow_automl_remote.agent.logs import set_up_logs
 from mlflow_automl_remote.agent.machine import sweep_started
 from mlflow_automl_remote.agent.models import load_model, save_model
+from mlflow_automl_remote.agent.places import searching
 from mlflow_automl_remote.agent.recorder import Recorder, folder_of
 from mlflow_automl_remote.agent.usage import sampled
 from mlflow_automl_remote.automl.executor import Executor, Finished
+from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.config.warm_start import WarmStart
 from mlflow_automl_remote.errors import SweepFailed
@@ -146,7 +148,7 @@ class Agent:
 
     def _run_to_the_end(self) -> SweepFinished:
         try:
-            with Executor(self._template) as executor:
+            with LocalExecutor(self._template) as executor:
                 self._load_data(executor)
                 if not self._control.wait_for_begin(BEGIN_LIMIT_S):
                     raise SweepFailed("The client was lost before the sweep began.")
@@ -207,6 +209,10 @@ class Agent:
         )
 
     def _search(self, executor: Executor) -> None:
+        with searching(self._workspace, executor) as chosen:
+            self._search_on(chosen)
+
+    def _search_on(self, executor: Executor) -> None:
         from mlflow_automl_remote.automl.sweep import Sweep
 
         continuation = self._recorder.state.continuation
@@ -308,7 +314,7 @@ class Agent:
         inbox = Inbox(self._workspace / "inbox", self._control.handle)
         inbox.look()
         try:
-            with Executor(self._template) as executor:
+            with LocalExecutor(self._template) as executor:
                 self._explain(executor, at_the_end=False)
         finally:
             inbox.close()

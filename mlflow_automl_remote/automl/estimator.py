@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import cloudpickle
 
 from mlflow_automl_remote.automl import data, data_script, sweep
-from mlflow_automl_remote.automl.executor import Executor
+from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.errors import ConfigurationError, SweepFailed
 
@@ -100,7 +100,7 @@ class Sweep:
         checked = data_script.check_data({"X": X, "y": y, **more}, self.config)
         with tempfile.TemporaryDirectory(prefix="automl-remote-sweep-") as folder:
             data.save(checked.dataset, Path(folder, "data"))
-            with Executor() as executor:
+            with LocalExecutor() as executor:
                 result = sweep.Sweep(
                     self.config,
                     Path(folder, "data"),

@@ -1,37 +1,17 @@
-"""Runs functions in processes of their own, with hard limits, and tells how each of them ended.
+"""What a sweep asks of whatever runs its functions in processes of their own.
 
-One warm process, the template, has everything imported. Each call is forked from it: first a
-keeper, then the keeper's worker. A failing function is a value, never an exception.
+A failing function is a value, never an exception. Knows no place where they run.
 """
 
 from __future__ import annotations
 
-import atexit
-import logging
-import pickle
-import threading
-import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import count
-from multiprocessing.connection import Connection, Pipe, wait
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Protocol, Self
 
-import cloudpickle
-
-from mlflow_automl_remote.automl import keeper
-from mlflow_automl_remote.automl.keeper import Order, Report
-from mlflow_automl_remote.automl.machine import n_cores
-from mlflow_automl_remote.automl.template import Template
 from mlflow_automl_remote.states import IterationState
-
-TERM_GRACE_S: Final = 2.0  # between SIGTERM and SIGKILL
-_CLOSE_LIMIT_S: Final = 30.0
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +40,8 @@ class Finished:
         traceback_text: Of that exception.
         started_at_ms: Milliseconds since 1970.
         ended_at_ms: Milliseconds since 1970, when the whole process tree was gone.
+        node: Name of the machine that ran it; empty if there is only one.
+        is_lost: Whether it ended because that machine was lost: another can run it again.
     """
 
     ticket: Ticket
@@ -70,46 +52,62 @@ class Finished:
     traceback_text: str = ""
     started_at_ms: int
     ended_at_ms: int
+    node: str = ""
+    is_lost: bool = False
 
 
-@dataclass(slots=True, kw_only=True)
-class _Call:
-    """A call under way, and the connection to its keeper."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """What there is to run calls on, at this moment.
 
-    ticket: Ticket
-    connection: Connection
-    begun_at_ms: int
-    cancelled: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-class Executor:
-    """Runs picklable functions of one argument, each in a process of its own.
-
-    All methods may be called from any thread. Processes begin at once: how many run at a time is
-    the caller's business. Use it as a context manager: leaving it kills what still runs.
-
-    Args:
-        template: What calls are forked from, closed with the executor; by default a fresh
-            interpreter, which imports the engine while the caller goes on.
-        grace_s: Between SIGTERM and SIGKILL for a call that is ended.
+    Attributes:
+        n_cores: Of all machines together.
+        n_cores_of_one: Of the largest machine: no call gets more.
+        memory_bytes: That may still be used; None if it is not known.
+        is_reserved: Whether calls wait until their cores are free; else all begin at once.
     """
 
-    def __init__(self, template: Template | None = None, *, grace_s: float = TERM_GRACE_S) -> None:
-        self._template = template or Template.spawn()
-        self._grace_s = grace_s
-        self._numbers = count()
-        self._calls: dict[int, _Call] = {}
-        self._lock = threading.Lock()
-        self._closed = False
-        atexit.register(self.close)
+    n_cores: int
+    n_cores_of_one: int
+    memory_bytes: int | None = None
+    is_reserved: bool = False
 
-    def submit(
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a process is asked for.
+
+    Attributes:
+        function: Picklable.
+        argument: Of it.
+        reads: Folders that it reads.
+        limit_s: Its own limit of time in seconds, if it has one.
+    """
+
+    function: Callable[[Any], object]
+    argument: object
+    reads: tuple[Path, ...]
+    limit_s: float | None = None
+
+
+class Executor(Protocol):
+    """Runs picklable functions of one argument, each in a process of its own.
+
+    All methods may be called from any thread. Use it as a context manager: leaving it kills what
+    still runs.
+    """
+
+    def capacity(self) -> Capacity:
+        """Say what there is to run calls on now; how many run at a time is the caller's choice."""
+        ...
+
+    def submit(  # noqa: PLR0913 - all of it is needed once, and named at the call
         self,
         function: Callable[[Any], object],
         argument: object,
         *,
         output_dir: Path,
+        reads: Collection[Path] = (),
         timeout_s: float | None = None,
         n_threads: int = 1,
         memory_mb: int | None = None,
@@ -119,7 +117,9 @@ class Executor:
         Args:
             function: Picklable; a function of a script's `__main__` works too.
             argument: Picklable.
-            output_dir: Made if need be; `iteration.log` in it gets all output.
+            output_dir: Made if need be; `iteration.log` in it gets all output. What the function
+                leaves in it is there when the call is given by `wait_any`.
+            reads: Folders that the function reads, which are not written to meanwhile.
             timeout_s: The hard limit, or None.
             n_threads: Threads that native libraries may use.
             memory_mb: Megabytes that it and all that it starts may use beyond what they share
@@ -129,21 +129,7 @@ class Executor:
             RuntimeError: The executor is closed.
             Exception: The function or the argument cannot be pickled.
         """
-        output_dir.mkdir(parents=True, exist_ok=True)
-        order = Order(
-            payload=cloudpickle.dumps((function, argument)),
-            log=output_dir / keeper.LOG_NAME,
-            timeout_s=timeout_s,
-            grace_s=self._grace_s,
-            n_threads=n_threads,
-            memory_mb=memory_mb,
-        )
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("The executor is closed; nothing more can be submitted to it.")
-            ticket = Ticket(number=next(self._numbers), output_dir=output_dir)
-            self._calls[ticket.number] = self._start(ticket, order)
-        return ticket
+        ...
 
     def wait_any(
         self, timeout_s: float | None = None, *, tickets: Collection[Ticket] | None = None
@@ -154,21 +140,19 @@ class Executor:
             timeout_s: Give an empty list after that long; None waits for as long as it takes.
             tickets: Only these calls; None means all. Empty at once when there is none.
         """
-        with self._lock:
-            numbers = self._calls if tickets is None else [each.number for each in tickets]
-            calls = {
-                self._calls[number].connection: self._calls[number]
-                for number in numbers
-                if number in self._calls
-            }
-        if not calls:
-            return []
-        ready = wait(list(calls), timeout_s)
-        return [
-            finished
-            for connection, call in calls.items()
-            if connection in ready and (finished := self._collect(call)) is not None
-        ]
+        ...
+
+    def cancel(self, ticket: Ticket) -> bool:
+        """Have a call killed with all that it started; `wait_any` gives it once that is done.
+
+        Returns:
+            Whether it was still running, as far as is known.
+        """
+        ...
+
+    def close(self) -> None:
+        """Kill all that still runs and wait for its end; calling it again does nothing."""
+        ...
 
     def run(
         self,
@@ -178,49 +162,18 @@ class Executor:
         output_dir: Path,
         timeout_s: float | None = None,
         n_threads: int = 1,
+        memory_mb: int | None = None,
     ) -> Finished:
         """Submit and wait; see `submit`."""
         ticket = self.submit(
-            function, argument, output_dir=output_dir, timeout_s=timeout_s, n_threads=n_threads
+            function,
+            argument,
+            output_dir=output_dir,
+            timeout_s=timeout_s,
+            n_threads=n_threads,
+            memory_mb=memory_mb,
         )
         return self.wait_any(tickets=(ticket,))[0]
-
-    def cancel(self, ticket: Ticket) -> bool:
-        """Have a call killed with all that it started; `wait_any` gives it once that is done.
-
-        Returns:
-            Whether it was still running, as far as is known.
-        """
-        with self._lock:
-            call = self._calls.get(ticket.number)
-        if call is None:
-            return False
-        with call.lock:
-            if call.cancelled or call.connection.closed:
-                return call.cancelled
-            call.cancelled = True
-            try:
-                call.connection.send_bytes(keeper.CANCEL)
-            except OSError:
-                return False  # it has just ended by itself
-        return True
-
-    def close(self) -> None:
-        """Kill all that still runs and wait for its end; calling it again does nothing."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            calls = list(self._calls.values())
-        for call in calls:
-            self.cancel(call.ticket)
-        deadline = time.monotonic() + _CLOSE_LIMIT_S
-        while calls and time.monotonic() < deadline:
-            self.wait_any(1.0)
-            with self._lock:
-                calls = list(self._calls.values())
-        self._template.close()
-        atexit.unregister(self.close)
 
     def __enter__(self) -> Self:
         return self
@@ -232,74 +185,3 @@ class Executor:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _start(self, ticket: Ticket, order: Order) -> _Call:
-        begun_at_ms = time.time_ns() // 1_000_000
-        try:
-            connection = self._ask(order)
-        except OSError:
-            _log.warning("What iterations are forked from was killed; it is made anew.")
-            self._template.close()
-            self._template = Template.spawn(self._template.modules)
-            connection = self._ask(order)
-        return _Call(ticket=ticket, connection=connection, begun_at_ms=begun_at_ms)
-
-    def _ask(self, order: Order) -> Connection:
-        ours, theirs = Pipe(duplex=True)
-        try:
-            self._template.start(theirs)
-            ours.send_bytes(pickle.dumps(order))
-        except OSError:
-            ours.close()
-            raise
-        return ours
-
-    def _collect(self, call: _Call) -> Finished | None:
-        """Read the report of a call that has ended, and forget it; None if another thread has."""
-        with self._lock:
-            if self._calls.pop(call.ticket.number, None) is None:
-                return None
-        report = _receive(call)
-        with call.lock:
-            call.connection.close()
-        value, failure = _unpickle(report)
-        return Finished(
-            ticket=call.ticket,
-            state=IterationState.FAILED if failure else report.state,
-            value=value,
-            reason=failure or report.reason,
-            error_type=report.error_type,
-            traceback_text=report.traceback_text,
-            started_at_ms=report.started_at_ms,
-            ended_at_ms=report.ended_at_ms,
-        )
-
-
-def available_cores() -> int:
-    """Give the number of cores that this process may use."""
-    return n_cores()
-
-
-def _receive(call: _Call) -> Report:
-    report = None
-    with suppress(EOFError, OSError):
-        report = pickle.loads(call.connection.recv_bytes())
-        call.connection.poll(None)  # its end: the keeper is gone too
-    if isinstance(report, Report):
-        return report
-    return Report(
-        state=IterationState.CANCELLED if call.cancelled else IterationState.CRASHED,
-        reason="Its keeper process was killed, and the iteration with it.",
-        started_at_ms=call.begun_at_ms,
-        ended_at_ms=time.time_ns() // 1_000_000,
-    )
-
-
-def _unpickle(report: Report) -> tuple[object, str]:
-    """Give the value, or None and the reason for which it cannot be had."""
-    if report.state is not IterationState.COMPLETED:
-        return None, ""
-    try:
-        return pickle.loads(report.payload), ""
-    except Exception as error:  # noqa: BLE001 - loading runs code of the result's own class
-        return None, f"Its result cannot be loaded: {type(error).__name__}: {error}"

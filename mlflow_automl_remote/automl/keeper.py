@@ -39,6 +39,8 @@ MAX_LOG_BYTES: Final = 32 << 20
 """Of a log while it is written to; a longer one loses its middle, again and again."""
 _LOG_HEAD_BYTES: Final = 1 << 20
 _LOG_TAIL_BYTES: Final = 64 << 10
+MAX_RESULT_BYTES: Final = 64 << 20
+"""Of what a function returns, pickled: whoever asked holds it in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,11 +237,21 @@ def _run(order: Order) -> _Answer:
         _prepare_worker(order.n_threads)
         function, argument = pickle.loads(order.payload)
         result: object = function(argument)
-        return _Answer(state=IterationState.COMPLETED, payload=cloudpickle.dumps(result))
+        payload = cloudpickle.dumps(result)
+        if len(payload) > MAX_RESULT_BYTES:
+            return _Answer(state=IterationState.FAILED, reason=_too_large(len(payload)))
+        return _Answer(state=IterationState.COMPLETED, payload=payload)
     except BaseException as error:  # noqa: BLE001 - the worker's edge: any failure is a value
         with suppress(OSError):  # the disk of the log is full
             traceback.print_exc()
         return _describe(error)
+
+
+def _too_large(n_bytes: int) -> str:
+    return (
+        f"Its result has {n_bytes / 1e6:,.0f} MB, more than the {MAX_RESULT_BYTES / 1e6:,.0f} MB "
+        "that may be given back; write it to a file of its folder."
+    )
 
 
 def _describe(error: BaseException) -> _Answer:

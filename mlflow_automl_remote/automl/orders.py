@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlflow_automl_remote.automl.budget import Budget
 from mlflow_automl_remote.automl.components.base import Device
 from mlflow_automl_remote.automl.ensemble.run import EnsembleOrder, Member, run_ensemble
+from mlflow_automl_remote.automl.executor import Job
 from mlflow_automl_remote.automl.iteration import (
     IterationOrder,
     LoadModel,
@@ -26,9 +26,6 @@ from mlflow_automl_remote.automl.racing.schedule import Step
 from mlflow_automl_remote.choosing import Scored
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.config.settings import DEFAULT_ENSEMBLE_ITERATIONS
-
-Job = tuple[Any, Any, float | None]
-"""A function, its argument, and its own limit of time in seconds, if it has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +83,7 @@ class Orders:
             save_charts=self.save_charts,
             features_dir=self.features_dir,
         )
-        return run_iteration, order, None
+        return Job(function=run_iteration, argument=order, reads=(self.data_dir,))
 
     def step(self, step: Step, output_dir: Path, driver: Driver, budget: Budget) -> Job:
         """Ask for a step of a race."""
@@ -102,9 +99,10 @@ class Orders:
         driver: Driver | None,
     ) -> Job:
         """Ask for an ensemble of some of the best iterations."""
+        members = self.members(best, driver)
         order = EnsembleOrder(
             kind=proposal.model,
-            members=self.members(best, driver),
+            members=members,
             config=self.config,
             data_dir=self.data_dir,
             output_dir=output_dir,
@@ -114,7 +112,8 @@ class Orders:
             save_charts=self.save_charts,
             n_folds=None if driver is None else driver.n_folds_for_ensembles(),
         )
-        return run_ensemble, order, None
+        reads = (self.data_dir, *(member.folder for member in members))
+        return Job(function=run_ensemble, argument=order, reads=reads)
 
     def members(
         self, best: Sequence[tuple[Proposal, Scored]], driver: Driver | None

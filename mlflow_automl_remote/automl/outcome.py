@@ -50,6 +50,7 @@ class Outcome:
         is_partial: Whether only some folds scored it, or it is too slow: it is no candidate for
             the best, and its metrics lack the primary one.
         output_dir: Holds `iteration.log` and, if COMPLETED, `oof.npy` and perhaps `model`.
+        node: Name of the machine that ran it; empty if there is only one.
     """
 
     proposal: Proposal
@@ -71,6 +72,7 @@ class Outcome:
     ended_at_ms: int
     is_partial: bool = False
     output_dir: Path
+    node: str = ""
 
 
 def outcome_of(  # noqa: PLR0913 - all of it is in the outcome
@@ -118,6 +120,7 @@ def outcome_of(  # noqa: PLR0913 - all of it is in the outcome
         ended_at_ms=finished.ended_at_ms,
         is_partial=is_partial,
         output_dir=finished.ticket.output_dir,
+        node=finished.node,
     )
 
 

@@ -24,6 +24,7 @@ from mlflow_automl_remote.automl.components.base import (
 from mlflow_automl_remote.automl.components.svm import CALIBRATION_FOLDS
 from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.ensemble.blends import MAX_CLASSES_TO_STACK
+from mlflow_automl_remote.automl.executor import Capacity
 from mlflow_automl_remote.automl.meta_features import meta_features
 from mlflow_automl_remote.automl.proposals import PastIteration, Proposals
 from mlflow_automl_remote.automl.racing.portfolio import racers
@@ -96,21 +97,19 @@ def make_plan(
     config: AutoMLConfig,
     dataset: Dataset,
     splits: Splits,
-    *,
-    n_cores: int,
-    memory_bytes: int | None = None,
+    capacity: Capacity,
 ) -> SearchPlan:
-    """Decide what a sweep will do with this data on a machine of so many cores.
+    """Decide what a sweep will do with this data and so many cores.
 
     Args:
         config: The settings.
         dataset: The data.
         splits: Its folds.
-        n_cores: That may be used.
-        memory_bytes: That iterations may use together; None if it is not known.
+        capacity: What there is to run iterations on.
     """
+    n_cores = capacity.n_cores
     n_places = min(config.max_concurrent_iterations or n_cores, n_cores, config.iterations)
-    n_places, notes = _fit_into_memory(n_places, dataset, splits, memory_bytes)
+    n_places, notes = _fit_into_memory(n_places, dataset, splits, capacity.memory_bytes)
     if splits.is_sample and splits.train is not None:
         notes += (
             f"Models learn from a sample of {len(splits.train):,} of {dataset.n_rows:,} rows "
@@ -121,6 +120,9 @@ def make_plan(
     if config.max_cores_per_iteration is not None:
         asked = config.max_cores_per_iteration
         n_threads = n_cores if asked < 0 else min(asked, n_cores)
+    n_threads = min(n_threads, capacity.n_cores_of_one)
+    if capacity.is_reserved:
+        n_places = max(1, min(n_places, n_cores // n_threads))
     models, left_out = usable_models(config, dataset, splits, n_threads=n_threads)
     ensembles = config.ensembles
     if dataset.task == "classification" and len(dataset.classes) > MAX_CLASSES_TO_STACK:
@@ -134,13 +136,25 @@ def make_plan(
         ensembles=ensembles,
         n_places=n_places,
         n_threads=n_threads,
-        device=choose_device(config.device),
+        # Of a cluster it is not known which of its machines an iteration comes to.
+        device="cpu" if capacity.is_reserved else choose_device(config.device),
         validation=splits.description,
         n_folds=splits.n_folds,
         n_test_rows=len(splits.test),
         n_learn_rows=dataset.n_rows if splits.train is None else len(splits.train),
         notes=notes,
     )
+
+
+def places_now(config: AutoMLConfig, plan: SearchPlan, then: Capacity, now: Capacity) -> int:
+    """Give the iterations at a time once machines have come or gone since the plan was made."""
+    if now == then or not now.is_reserved:
+        return plan.n_places
+    most = config.max_concurrent_iterations or config.iterations
+    places = now.n_cores // plan.n_threads
+    if plan.n_places < min(most, then.n_cores // plan.n_threads):  # memory holds no more
+        places = plan.n_places * now.n_cores // then.n_cores
+    return max(1, min(most, places))
 
 
 def _fit_into_memory(

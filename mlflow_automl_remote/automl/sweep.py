@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,14 +13,13 @@ from typing import Final
 from mlflow_automl_remote.automl import data, pages, sample
 from mlflow_automl_remote.automl.budget import Budget
 from mlflow_automl_remote.automl.control import Control, Whereabouts
-from mlflow_automl_remote.automl.executor import Executor, Finished, Ticket, available_cores
+from mlflow_automl_remote.automl.executor import Executor, Finished, Ticket
 from mlflow_automl_remote.automl.iteration import (
     IterationResult,
     LoadModel,
     SaveCharts,
     SaveModel,
 )
-from mlflow_automl_remote.automl.machine import free_bytes
 from mlflow_automl_remote.automl.orders import Orders
 from mlflow_automl_remote.automl.outcome import (
     Outcome,
@@ -32,7 +32,12 @@ from mlflow_automl_remote.automl.outcome import (
     scores_of,
     why_too_slow,
 )
-from mlflow_automl_remote.automl.plan import make_plan, propose, with_warm_start
+from mlflow_automl_remote.automl.plan import (
+    make_plan,
+    places_now,
+    propose,
+    with_warm_start,
+)
 from mlflow_automl_remote.automl.proposals import (
     PastIteration,
     Proposal,
@@ -53,6 +58,8 @@ __all__ = ["Outcome", "Sweep", "SweepCallback", "SweepResult", "iteration_seed"]
 
 MOST_OVERDUE_S: Final = 0.5
 """So long after its time a sweep still saves the models of iterations that lost the race."""
+MOST_LOST: Final = 2
+"""How often an iteration runs again because its machine was lost: it may be why."""
 SAMPLE_NAME: Final = "sample"
 FEATURES_NAME: Final = "features"
 
@@ -115,9 +122,8 @@ class Sweep:
         if splits.is_sample:
             order_config, order_dir = sample.with_range(config, dataset), output_root / SAMPLE_NAME
             sample.keep(dataset, splits, order_dir)
-        plan = make_plan(
-            config, dataset, splits, n_cores=available_cores(), memory_bytes=free_bytes()
-        )
+        self._capacity = executor.capacity()
+        plan = make_plan(config, dataset, splits, self._capacity)
         self.plan = with_warm_start(plan, warm_start, config, dataset, splits)
         self.plan.log()
         self._orders = Orders(
@@ -135,8 +141,8 @@ class Sweep:
         self._proposals = propose(config, self.plan, self._history)
         self._control = Control(config.iterations, self._history)
         self._stopping = self._looked_back()
-        self._if_killed: dict[Ticket, str] = {}
-        self._steps: dict[Ticket, Step] = {}
+        self._steps: dict[Ticket, tuple[Step, str]] = {}  # with the reason if it is killed
+        self._lost: Counter[int] = Counter()
         self._began_at_ms: dict[int, int] = {}
         self._outcomes: list[Outcome] = []
         self._budget = Budget(
@@ -211,13 +217,18 @@ class Sweep:
     def _fill_places(self) -> bool:
         """Begin steps while there is a free place; False when none was begun or skipped."""
         begun = False
-        while len(self._control.running()) < self.plan.n_places and self._may_begin():
+        while self._has_place() and self._may_begin():
             step = self._next_step()
             if step is None:
                 break
             begun = True
             self._begin(step)
         return begun
+
+    def _has_place(self) -> bool:
+        now = self._executor.capacity()
+        n_places = places_now(self._config, self.plan, self._capacity, now)
+        return len(self._control.running()) < n_places
 
     def _next_step(self) -> Step | None:
         if self._driver is not None:
@@ -261,7 +272,7 @@ class Sweep:
             return
         while True:
             step = None
-            if len(self._control.running()) < self.plan.n_places and not self._control.cancelled:
+            if self._has_place() and not self._control.cancelled:
                 step = self._driver.race.finish()
             late = self._budget.overdue_s() > MOST_OVERDUE_S and bool(self._best())
             if step is not None and late:
@@ -294,9 +305,9 @@ class Sweep:
         self._learn(outcome)
         self._callback.on_iteration_end(outcome)
 
-    def _begin(self, step: Step) -> None:
+    def _begin(self, step: Step, *, again: bool = False) -> None:
         number = step.proposal.number
-        if number not in self._began_at_ms:
+        if again or number not in self._began_at_ms:
             self._began_at_ms[number] = time.time_ns() // 1_000_000
             self._callback.on_iteration_start(step.proposal)
         if not self._control.start(step.proposal, partial(self._submit, step)):
@@ -317,23 +328,27 @@ class Sweep:
             job = self._orders.step(step, output_dir, self._driver, self._budget)
             if step.kind == "folds":
                 if_killed = TOO_LONG
-        function, order, own_s = job
         ticket = self._executor.submit(
-            function,
-            order,
+            job.function,
+            job.argument,
             output_dir=output_dir,
-            timeout_s=timeout_s if own_s is None else own_s,
+            reads=job.reads,
+            timeout_s=timeout_s if job.limit_s is None else job.limit_s,
             # Matrices of an ensemble are small: threads would only wait for one another.
             n_threads=1 if proposal.is_ensemble else self.plan.n_threads,
             memory_mb=self._config.mem_in_mb,
         )
-        self._if_killed[ticket] = if_killed
-        self._steps[ticket] = step
+        self._steps[ticket] = step, if_killed
         return ticket
 
     def _outcome(self, finished: Finished) -> Outcome | None:
         """Say how an iteration ended; None if it has only come further."""
-        step = self._steps[finished.ticket]
+        step, if_killed = self._steps[finished.ticket]
+        if finished.is_lost and self._lost[step.proposal.number] < MOST_LOST:
+            self._lost[step.proposal.number] += 1
+            self._control.pause(finished.ticket)
+            self._begin(step, again=True)
+            return None
         if step.kind == "folds" and self._goes_on(step, finished):
             self._control.pause(finished.ticket)
             return None
@@ -341,7 +356,7 @@ class Sweep:
         result = finished.value if isinstance(finished.value, IterationResult) else None
         reason = finished.reason
         if finished.state is IterationState.TIMED_OUT:
-            reason = self._if_killed.get(finished.ticket) or reason
+            reason = if_killed or reason
         if finished.state is IterationState.CANCELLED and self._stopping.exit_reason:
             reason = f"Not needed any more. {self._stopping.exit_reason}"
         why_not_best = self._why_not_best(step, result)

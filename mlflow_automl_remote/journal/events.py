@@ -256,6 +256,7 @@ class Result:
             if the numbers went in as they are.
         files: Everything that the iteration left, its log and its model included.
         model_path: Folder of the model among `files`, or None.
+        node: Machine of a cluster that it ran on; empty where there is only the target.
     """
 
     reason: str = ""
@@ -271,6 +272,7 @@ class Result:
     featurization: str = ""
     files: Annotated[Sequence[ArtifactFile], AfterValidator(tuple)] = ()
     model_path: str | None = None
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

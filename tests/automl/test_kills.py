@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mlflow_automl_remote.automl import data
-from mlflow_automl_remote.automl.executor import Executor
 from mlflow_automl_remote.automl.keeper import LOG_NAME
+from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.sweep import Sweep
 from mlflow_automl_remote.automl.template import PRELOAD, Template
 from mlflow_automl_remote.config import AutoMLConfig
@@ -81,7 +81,7 @@ def test_a_part_of_a_pipeline_that_ends_its_process_ends_its_iteration_alone(
             "enable_voting_ensemble": True,
         }
     )
-    with Executor(Template.spawn((*PRELOAD, "planted_parts")), grace_s=0.2) as executor:
+    with LocalExecutor(Template.spawn((*PRELOAD, "planted_parts")), grace_s=0.2) as executor:
         result = Sweep(config, tmp_path / "data", tmp_path / "out", executor=executor).run()
     ended = {each.proposal.label: each for each in result.outcomes}
     assert len(ended) == 7

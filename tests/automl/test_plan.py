@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from scipy import sparse
 from mlflow_automl_remote.automl import data
 from mlflow_automl_remote.automl.budget import Budget
 from mlflow_automl_remote.automl.dataset import Dataset
+from mlflow_automl_remote.automl.executor import Capacity
 from mlflow_automl_remote.automl.machine import free_bytes
-from mlflow_automl_remote.automl.plan import SearchPlan, choose_device, make_plan
+from mlflow_automl_remote.automl.plan import SearchPlan, choose_device, make_plan, places_now
 from mlflow_automl_remote.automl.splits import make_splits
 from mlflow_automl_remote.automl.stopping import LANDMARKS, Stopping
 from mlflow_automl_remote.config import AutoMLConfig
@@ -24,7 +26,11 @@ def _config(**settings: object) -> AutoMLConfig:
 
 def _plan(dataset: Dataset, n_cores: int = 4, **settings: object) -> SearchPlan:
     config = _config(**settings)
-    return make_plan(config, dataset, make_splits(dataset, config), n_cores=n_cores)
+    return make_plan(config, dataset, make_splits(dataset, config), _cores(n_cores))
+
+
+def _cores(n_cores: int) -> Capacity:
+    return Capacity(n_cores=n_cores, n_cores_of_one=n_cores)
 
 
 def _dataset(n_rows: int = 60, **more: object) -> Dataset:
@@ -84,6 +90,27 @@ def test_cores_are_shared_out_among_the_iterations_unless_the_settings_say_how()
         assert (n_places, n_threads) == (plan.n_places, plan.n_threads)
 
 
+def test_machines_that_come_and_go_change_how_many_iterations_run_at_a_time() -> None:
+    """No thread more than one machine has; and never more than the settings or memory allow."""
+    dataset = _dataset(100_000)
+    four = Capacity(n_cores=4, n_cores_of_one=2, is_reserved=True)
+    cases = (
+        ({}, four, 4, 1, 8),
+        ({"max_concurrent_iterations": 5}, four, 4, 1, 5),
+        ({"max_concurrent_iterations": 1}, four, 1, 2, 1),
+        ({"max_cores_per_iteration": -1}, four, 2, 2, 4),
+        ({}, replace(four, memory_bytes=150 * 10**6), 2, 2, 4),
+        ({}, replace(four, is_reserved=False), 4, 1, 4),
+    )
+    for settings, then, n_places, n_threads, with_eight in cases:
+        config = _config(**settings)
+        plan = make_plan(config, dataset, make_splits(dataset, config), then)
+        assert (n_places, n_threads) == (plan.n_places, plan.n_threads)
+        assert places_now(config, plan, then, replace(then, n_cores=8)) == with_eight
+        assert places_now(config, plan, then, then) == n_places
+        assert places_now(config, plan, then, replace(then, n_cores=0)) in (1, plan.n_places)
+
+
 def test_ensembles_are_the_last_iterations_when_there_are_enough() -> None:
     """By default from 10 and from 20 on; asked for, from three on."""
     assert _config(iterations=9).ensembles == ()
@@ -117,7 +144,7 @@ def test_no_more_iterations_run_at_a_time_than_memory_is_predicted_to_hold(
     splits = make_splits(dataset, config)
 
     def plan(memory_bytes: int | None) -> SearchPlan:
-        return make_plan(config, dataset, splits, n_cores=4, memory_bytes=memory_bytes)
+        return make_plan(config, dataset, splits, replace(_cores(4), memory_bytes=memory_bytes))
 
     assert (plan(None).n_places, plan(10**9).n_places, plan(10**9).notes) == (4, 4, ())
     tight = plan(150 * 10**6)

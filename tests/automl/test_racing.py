@@ -17,7 +17,7 @@ from mlflow_automl_remote.automl.components.base import Pace
 from mlflow_automl_remote.automl.components.pace import Stopwatch
 from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.ensemble.run import Member, within
-from mlflow_automl_remote.automl.executor import Executor
+from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.proposals import Proposal
 from mlflow_automl_remote.automl.racing.driver import Driver, Settings
 from mlflow_automl_remote.automl.racing.fold import FoldsResult
@@ -216,7 +216,7 @@ def raced(cancer: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Sweep
             "iterations": 1000,
         }
     )
-    with Executor() as executor:
+    with LocalExecutor() as executor:
         executor.run(len, "ready", output_dir=tmp_path_factory.mktemp("log"))
         begun = time.monotonic()
         result = Sweep(
@@ -305,7 +305,7 @@ def test_what_predicts_too_slowly_cannot_be_the_best(cancer: Path, tmp_path: Pat
             "n_cross_validations": 2,
         }
     )
-    with Executor() as executor:
+    with LocalExecutor() as executor:
         result = Sweep(config, cancer, tmp_path, executor=executor).run()
     assert result.best_number is None
     assert all("max_predict_ms_per_row" in one.reason for one in result.outcomes)

@@ -19,6 +19,7 @@ from mlflow_automl_remote.automl import assembly, data, speed
 from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.ensemble.lighter import Cost, lighter
 from mlflow_automl_remote.automl.executor import Executor
+from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.outcome import Outcome, best_of
 from mlflow_automl_remote.automl.sweep import Sweep, SweepResult
 from mlflow_automl_remote.config import AutoMLConfig
@@ -137,7 +138,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def executor() -> Iterator[Executor]:
-    with Executor() as made:
+    with LocalExecutor() as made:
         yield made
 
 

@@ -23,6 +23,7 @@ from mlflow_automl_remote.automl.components.base import Estimator
 from mlflow_automl_remote.automl.data import Dataset
 from mlflow_automl_remote.automl.executor import Executor
 from mlflow_automl_remote.automl.keeper import LOG_NAME
+from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.plan import SearchPlan
 from mlflow_automl_remote.automl.proposals import PastIteration, Proposal
 from mlflow_automl_remote.automl.sweep import Outcome, Sweep, iteration_seed
@@ -84,7 +85,7 @@ def fail_to_save(fitted: Estimator, dataset: Dataset, path: Path) -> None:
 @pytest.fixture(scope="module")
 def executor() -> Iterator[Executor]:
     """One warm executor for all sweeps here."""
-    with Executor(grace_s=0.2) as made:
+    with LocalExecutor(grace_s=0.2) as made:
         yield made
 
 
@@ -352,7 +353,7 @@ def test_a_sweep_over_no_data_is_refused(executor: Executor, tmp_path: Path) -> 
 
 def test_a_sweep_whose_executor_is_closed_says_so(digits: Path, tmp_path: Path) -> None:
     """It neither hangs nor spins."""
-    executor = Executor()
+    executor = LocalExecutor()
     sweep = Sweep(_config(iterations=2), digits, tmp_path, executor=executor)
     executor.close()
     with pytest.raises(RuntimeError, match="closed"):

@@ -20,7 +20,9 @@ from sklearn.datasets import load_digits
 from mlflow_automl_remote.automl import data
 from mlflow_automl_remote.automl.components.base import FEWEST_TO_STOP_EARLY, Estimator
 from mlflow_automl_remote.automl.dataset import Dataset
-from mlflow_automl_remote.automl.executor import Executor, available_cores
+from mlflow_automl_remote.automl.executor import Executor
+from mlflow_automl_remote.automl.local_executor import LocalExecutor
+from mlflow_automl_remote.automl.machine import n_cores
 from mlflow_automl_remote.automl.outcome import Outcome
 from mlflow_automl_remote.automl.plan import LAG
 from mlflow_automl_remote.automl.proposals import PastIteration
@@ -65,7 +67,7 @@ def misbehave(fitted: Estimator, dataset: Dataset, path: Path) -> None:
 @pytest.fixture(scope="module")
 def executor() -> Iterator[Executor]:
     """One warm executor for all sweeps here."""
-    with Executor(grace_s=0.2) as made:
+    with LocalExecutor(grace_s=0.2) as made:
         yield made
 
 
@@ -127,7 +129,7 @@ def test_each_way_to_go_wrong_is_its_own_state_and_harms_no_neighbour(
     assert "time limit of 5 s" in ended[4].reason
 
 
-@pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
+@pytest.mark.skipif(n_cores() < 2, reason="needs two cores")
 def test_the_same_seed_gives_the_same_scores_whatever_the_concurrency(
     executor: Executor, tmp_path: Path
 ) -> None:

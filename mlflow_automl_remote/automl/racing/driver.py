@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,11 +15,13 @@ from mlflow_automl_remote.automl.dataset import Dataset, FloatArray, Indices
 from mlflow_automl_remote.automl.ensemble.scoring import Scorer
 from mlflow_automl_remote.automl.ensemble.selection import select
 from mlflow_automl_remote.automl.evaluation import to_score
+from mlflow_automl_remote.automl.executor import Job
 from mlflow_automl_remote.automl.iteration import SaveCharts, SaveModel
 from mlflow_automl_remote.automl.metrics import standard_error
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
 from mlflow_automl_remote.automl.racing.finish import FinishOrder, run_finish
 from mlflow_automl_remote.automl.racing.fold import (
+    FOLDS_NAME,
     FoldsOrder,
     FoldsResult,
     load_predictions,
@@ -51,9 +52,6 @@ ENOUGH_TO_RACE: Final = 1_000
 only as many rows count of the one as there are of the other."""
 ENOUGH_ROWS: Final = 5_000
 """An ensemble that was chosen by so many rows gains little by more of them."""
-
-Job = tuple[Callable[[object], object], object, float | None]
-"""A function, its argument and the seconds after which it is killed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +142,12 @@ class Driver:
                 save_model=each.save_model,
                 save_charts=each.save_charts,
             )
-            return run_finish, finish, max(0.0, -overdue_s) + GRACE_S  # type: ignore[return-value] # takes its own order
+            return Job(
+                function=run_finish,
+                argument=finish,
+                reads=(each.data_dir, output_dir / FOLDS_NAME),
+                limit_s=max(0.0, -overdue_s) + GRACE_S,
+            )
         left_s = max(left_s, 0.0)
         fit_s = min(self._slice_s, left_s)
         folds = FoldsOrder(
@@ -158,11 +161,11 @@ class Driver:
             n_jobs=each.n_threads,
             device=each.device,
             fit_s=fit_s,
-            until=time.monotonic() + left_s,
+            left_s=left_s,
             settled=runner.settled,
         )
         kill_s = min(2 * fit_s * len(step.folds) + GRACE_S, left_s + GRACE_S / 2)
-        return run_folds, folds, kill_s  # type: ignore[return-value] # takes its own order
+        return Job(function=run_folds, argument=folds, reads=(each.data_dir,), limit_s=kill_s)
 
     def predict_ms(self, runner: Runner) -> float:
         """Estimate the milliseconds a row that one model of an iteration takes to predict.

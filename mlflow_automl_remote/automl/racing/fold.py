@@ -54,7 +54,7 @@ class FoldsOrder:
         n_jobs: Threads that it may use.
         device: Where boosters that can are fitted.
         fit_s: What the fit of one fold may take.
-        until: When all of it should have ended, by `time.monotonic`.
+        left_s: Seconds after which all of it should have ended.
         settled: What an earlier fold has shown; None for the first one.
     """
 
@@ -68,7 +68,7 @@ class FoldsOrder:
     n_jobs: int
     device: Device
     fit_s: float
-    until: float
+    left_s: float
     settled: Pace | None = None
 
 
@@ -97,7 +97,7 @@ def run_folds(order: FoldsOrder) -> FoldsResult:
     Raises:
         Exception: Whatever the pipeline raises.
     """
-    dataset = data.open_dataset(order.data_dir)
+    end, dataset = time.monotonic() + order.left_s, data.open_dataset(order.data_dir)
     splits = splits_of(order.data_dir, dataset, order.config)
     context = pipelines.context_for(
         dataset, splits=splits, seed=order.seed, n_jobs=order.n_jobs, device=order.device
@@ -110,7 +110,7 @@ def run_folds(order: FoldsOrder) -> FoldsResult:
     for number in order.folds:
         begun = time.monotonic()
         fit_rows, score_rows = splits.folds[number]
-        until = min(begun + order.fit_s, order.until)
+        until = min(begun + order.fit_s, end)
         pipeline = pipelines.build(
             order.spec, dataset.task, context, dataset=dataset, features_seed=order.config.seed
         )
