@@ -19,6 +19,7 @@
     ├── IterationNotFound                  there is no such iteration, or it has no model
     ├── AgentLost                          the agent died without a last event
     ├── SweepFailed                        the sweep ended without a model
+    │   └── ClusterUnusable                no node of the Ray cluster can run iterations
     ├── PublishFailed                      MLflow could not be written; publishing again resumes
     ├── PromotionRefused                   a gate kept the model of a sweep from its alias
     └── PromotionFailed                    whether to promote it could not be found out
@@ -151,6 +152,10 @@ class AgentLost(AutoMLRemoteError):
 
 class SweepFailed(AutoMLRemoteError):
     """The sweep ended without a model."""
+
+
+class ClusterUnusable(SweepFailed):
+    """The Ray cluster cannot be reached, or none of its nodes can run iterations."""
 
 
 class PublishFailed(AutoMLRemoteError):

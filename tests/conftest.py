@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # so that tests find the modules
 from sshd import SshServer, find_sshd, running_sshd
 
 if TYPE_CHECKING:
+    from ray_cluster import RayCluster
     from user_terminal import Terminal
 
 
@@ -72,6 +73,16 @@ def own_sshd(tmp_path: Path) -> Iterator[SshServer]:
         pytest.skip("there is no sshd on this machine")
     with running_sshd(tmp_path / "sshd") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[RayCluster]:
+    """A cluster of two nodes with two cores each; tests may let others join."""
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    from ray_cluster import running_cluster
+
+    with running_cluster(2, 2) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""Runs the calls of a sweep on a Ray cluster. Imported only when one is asked for."""
