@@ -213,7 +213,7 @@ def submit(
     importing.start()
     sweep_id = uuid.uuid4().hex
     with compute.connect(target, on_progress=listener.on_progress) as connection:
-        if not target.overcommit:
+        if not target.overcommit and target.ray is None:
             config = _bounded(config, connection.machine, listener)
         job = connection.submit(
             sweep_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +12,7 @@ from mlflow_automl_remote.compute.launching import AgentCommand
 from mlflow_automl_remote.compute.package import package_digest, package_files
 from mlflow_automl_remote.compute.progress import OnProgress, Progress, TransferMeter
 from mlflow_automl_remote.compute.project import PackedFile
+from mlflow_automl_remote.compute.ray_cluster import requirement
 from mlflow_automl_remote.compute.recipe import Recipe, agent_recipe
 from mlflow_automl_remote.compute.sending import send_files
 
@@ -53,6 +55,8 @@ class Preparation:
         if self._spec.env_manager in BUILDERS:
             builder = self.builder(control)
             conda = self._spec.env_manager == "conda"
+            if self._spec.ray is not None:
+                wanted = replace(wanted, requirements=(*wanted.requirements, requirement()))
             interpreter = builder.ensure(agent_recipe(self._machine, wanted, conda=conda))
             python = str(interpreter)
             variables = dict(builder.variables(interpreter))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -217,6 +218,9 @@ class Connection:
             if warm_start_json is not None:
                 content = warm_start_json.encode()
                 control.request("put", content, path=str(job.workspace.warm_start), mode=0o600)
+            if self.spec.ray is not None:
+                content = json.dumps({"address": self.spec.ray}).encode()
+                control.request("put", content, path=str(job.workspace.ray), mode=0o600)
             if self.spec.container is not None:
                 content = self.spec.container.as_json().encode()
                 control.request("put", content, path=str(job.workspace.container_spec), mode=0o600)

@@ -16,6 +16,8 @@ from mlflow_automl_remote.compute.containers import KEYS as CONTAINER_KEYS
 from mlflow_automl_remote.compute.containers import ContainerSpec, parse_container
 from mlflow_automl_remote.compute.credentials import Credentials
 from mlflow_automl_remote.compute.local import LABEL
+from mlflow_automl_remote.compute.ray_cluster import KEY as RAY_KEY
+from mlflow_automl_remote.compute.ray_cluster import parse_ray
 from mlflow_automl_remote.compute.ssh_config import host_settings
 from mlflow_automl_remote.errors import ConfigurationError
 
@@ -71,6 +73,8 @@ class TargetSpec:
         overcommit: Whether `max_concurrent_iterations` may be more than its memory carries.
         container: In which a sweep runs; None for none.
         registry_login: To pull its image with, as long as this client lives; None for none.
+        ray: Address of the Ray cluster that iterations run on, seen from the target; None for
+            none.
     """
 
     name: str | None = None
@@ -90,6 +94,7 @@ class TargetSpec:
     overcommit: bool = False
     container: ContainerSpec | None = None
     registry_login: RegistryLogin | None = field(default=None, repr=False, compare=False)
+    ray: str | None = None
 
     @property
     def is_local(self) -> bool:
@@ -165,10 +170,17 @@ def parse_target(
     Raises:
         ConfigurationError: A key is unknown, or has a value that is not allowed.
     """
-    container = parse_container(config, docker_env)
-    given = {key: value for key, value in config.items() if key not in CONTAINER_KEYS}
+    container, ray = parse_container(config, docker_env), parse_ray(config)
+    others = (*CONTAINER_KEYS, RAY_KEY)
+    given = {key: value for key, value in config.items() if key not in others}
     if container is None:
-        return _parse_plain(given)
+        return replace(_parse_plain(given), ray=ray)
+    if ray is not None:
+        raise ConfigurationError(
+            f"The backend config has '{RAY_KEY}', and a container: the agent of a sweep on a "
+            'cluster runs on the target itself. Take one of them out, or add "environment": '
+            '"target".'
+        )
     python = _text(given, "python") or "python3"
     if given.get("target") in (None, saved.LOCAL) and "host" not in given:
         given.pop("python", None)
@@ -323,7 +335,8 @@ def _unknown_key(key: object, *, is_local: bool) -> str:
         )
     return (
         f"Unknown key '{key}' in the backend config. Known keys: {', '.join(SSH_KEYS)} "
-        f"for a machine over SSH; target for this one; {', '.join(CONTAINER_KEYS)} for both."
+        f"for a machine over SSH; target for this one; {RAY_KEY}, {', '.join(CONTAINER_KEYS)} for "
+        "both."
     )
 
 

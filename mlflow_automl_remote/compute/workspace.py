@@ -191,6 +191,11 @@ class Workspace:
         return self.path / "container-spec.json"
 
     @property
+    def ray(self) -> PurePosixPath:
+        """Where the Ray cluster of the sweep is, if it has one."""
+        return self.path / "ray.json"
+
+    @property
     def client(self) -> PurePosixPath:
         """What the client that submitted the sweep wrote down: the parent run."""
         return self.path / "client.json"

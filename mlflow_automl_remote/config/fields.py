@@ -61,14 +61,17 @@ class Fields(BaseModel):
     max_concurrent_iterations: int | None = Field(
         default=None,
         ge=1,
-        description="Iterations at a time. Default, and the most: the cores of the target.",
+        description=(
+            "Iterations at a time. Default, and the most: the cores of the target, or of its "
+            "cluster."
+        ),
     )
     max_cores_per_iteration: int | None = Field(
         default=None,
         ge=-1,
         description=(
-            "Threads of one iteration; -1 for all cores. Default: the cores, shared out among "
-            "the iterations at a time."
+            "Threads of one iteration, and on a cluster the cores that it reserves; -1 for all "
+            "cores of one machine. Default: the cores, shared out among the iterations at a time."
         ),
     )
     mem_in_mb: int | None = Field(

@@ -91,6 +91,7 @@ _CHILD_TAGS: Final[Mapping[str, Callable[[Iteration], str]]] = {
     names.SOURCE_RUN_ID: lambda one: one.source_run_id,
     names.N_FITS: lambda one: str(one.n_fits or ""),
     names.REASON: lambda one: one.reason,
+    names.NODE: lambda one: one.node,
     names.SCALER: lambda one: one.scaler,
     names.MODEL: lambda one: one.model,
 }
@@ -101,6 +102,7 @@ def child_tags(iteration: Iteration, facts: ParentFacts) -> dict[str, str]:
     tags = {name: one_line(value(iteration)) for name, value in _CHILD_TAGS.items()}
     tags[names.KEY] = facts.key(iteration.number)
     tags[names.SWEEP_ID] = facts.sweep_id
+    tags[names.TARGET] = facts.target
     tags[names.CHARTS] = charts_tag(iteration) or ""
     tags[names.PIPELINE] = pipeline_tag(iteration)
     return {name: value for name, value in tags.items() if value}

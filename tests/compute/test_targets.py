@@ -53,9 +53,33 @@ def test_a_target_survives_the_round_trip_through_a_tag():
             TargetSpec.from_json(damaged)
 
 
+@pytest.mark.parametrize("address", ["auto", "vm.example.org:6379", "ray://10.0.0.1:10001"])
+def test_a_cluster_is_named_by_its_address(address):
+    """For this machine as for one over SSH; it survives the round trip through a tag."""
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    for where in ({}, {"target": "local"}, {"host": "vm"}):
+        spec = parse_target({**where, "ray": {"address": address}})
+        assert spec == TargetSpec.from_json(spec.as_json())
+        assert address == spec.ray
+
+
+def test_a_cluster_without_the_extra_says_what_to_install(monkeypatch):
+    """Before anything is contacted."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'mlflow-automl-remote\[ray\]'"):
+        parse_target({"ray": {"address": "auto"}})
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
+        ({"ray": "auto"}, "'ray'.*must be .*address.*Got 'auto'"),
+        ({"ray": {"address": "-x"}}, "'ray'.*must be .*host:port"),
+        ({"ray": {"address": "auto", "hosts": []}}, "'ray'.*must be"),
+        (
+            {"ray": {"address": "auto"}, "environment": "docker", "image": "python:3.12"},
+            "'ray', and a container",
+        ),
         ({"hots": "vm"}, "Unknown key 'hots'"),
         ({"host": "vm", "password": "x"}, "Unknown key 'password'.*Known keys: host, user"),
         ({"user": "bob"}, "has 'user' but no 'host'"),
