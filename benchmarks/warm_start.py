@@ -4,7 +4,7 @@ A table is cut in two so that the halves differ: rows that are high in a random 
 likely in the first one. A fifth of the second half is held out. The first half is swept, and then
 the second: with all the time and no warm start, which is the mark; and with a warm start. In a
 race the sweep with a warm start, and one without, have a quarter of the time; else
-(`--no-racing`) it has all of it, and what counts is when a pipeline of it reaches the mark: the
+(`--no-racing`) it has all of it, and what counts is when a pipeline of it reaches a mark: the
 folds are the same. The engine is used as a library, as `adapter.py` does.
 """
 
@@ -57,11 +57,12 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=30.0, help="seconds of a whole sweep")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-racing", action="store_true", help="portfolio and Optuna alone")
+    parser.add_argument("--iterations", type=int, help="without racing: so many, and no budget")
     parser.add_argument("--steps", type=int, default=10**6, help="sweeps to run now, at most")
     parser.add_argument("--results", type=Path, default=Path("warm_start.jsonl"))
     options = parser.parse_args()
     lines = options.results.read_text().splitlines() if options.results.exists() else []
-    mode = "search" if options.no_racing else "race"
+    mode = "search" if options.no_racing or options.iterations else "race"
     rows = [row for row in map(json.loads, lines) if row["mode"] == mode]
     done = {(row["table"], row["step"]): row for row in rows}
     todo = [
@@ -72,8 +73,14 @@ def main() -> None:
     ]
     for path, step in todo[: options.steps]:
         first = done.get((_name(path), "first"), {})
-        seconds = options.budget * STEPS[mode][step]
-        row = run(path, step, mode, seconds, options.seed, first.get("found"))
+        seconds = None if options.iterations else options.budget * STEPS[mode][step]
+        settings = {
+            "enable_racing": mode == "race",
+            "iterations": options.iterations or 1000,
+            "experiment_timeout_minutes": seconds and seconds / 60,
+            "seed": options.seed,
+        }
+        row = run(path, step, settings, first.get("found")) | {"mode": mode, "budget_s": seconds}
         done[row["table"], step] = row
         with options.results.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -86,9 +93,9 @@ def _name(path: Path) -> str:
     return path.name.removesuffix(".csv.gz")
 
 
-def run(path: Path, step: str, mode: str, seconds: float, seed: int, found: Any) -> dict[str, Any]:
+def run(path: Path, step: str, settings: dict[str, Any], found: Any) -> dict[str, Any]:
     """Run one of the sweeps over a table."""
-    first, second, held_out = halves(path, seed)
+    first, second, held_out = halves(path, settings["seed"])
     X, y = first if step == "first" else second
     is_regression = y.dtype.kind in "if" and y.nunique() > MANY_VALUES
     metric = "AUC_weighted" if y.nunique() == 2 else "log_loss"
@@ -96,12 +103,9 @@ def run(path: Path, step: str, mode: str, seconds: float, seed: int, found: Any)
         {
             "task": "regression" if is_regression else "classification",
             "primary_metric": "root_mean_squared_error" if is_regression else metric,
-            "iterations": 1000,
-            "experiment_timeout_minutes": seconds / 60,
-            "seed": seed,
-            "enable_racing": mode == "race",
             "model_explainability": False,
             "charts": "none",
+            **settings,
         }
     )
     checked = data.check_all({"X": X, "y": y}, config.task)
@@ -125,17 +129,20 @@ def run(path: Path, step: str, mode: str, seconds: float, seed: int, found: Any)
         model = load(result.best.output_dir / "model")
     return {
         "table": _name(path),
-        "mode": mode,
         "step": step,
         "metric": config.primary_metric,
         "rows": len(y),
-        "budget_s": seconds,
         "wall_s": round(wall_s, 2),
         "best": result.best.proposal.label,
         "score": result.best_score,
         "test_loss": test_loss(model, held_out, config.primary_metric),
         "iterations": len(result.outcomes),
         "curve": curve(result, config, clock_ms),
+        "starts_with": next(
+            one.metrics.get(config.primary_metric)
+            for one in result.outcomes
+            if one.proposal.number == 0
+        ),
         "from_warm_start": sum(
             each.proposal.proposed_by == "warm_start" for each in result.outcomes
         ),
@@ -207,25 +214,33 @@ def what_it_found(result: SweepResult, config: AutoMLConfig, dataset: Any) -> di
 
 
 def curve(result: SweepResult, config: AutoMLConfig, begun_ms: float) -> list[list[float]]:
-    """Give the seconds at which the best pipeline so far became better, and its score."""
+    """Give when the best pipeline so far became better: seconds, its score, which iteration."""
     found: list[list[float]] = []
-    for one in sorted(result.outcomes, key=lambda each: each.ended_at_ms):
+    in_order = sorted(result.outcomes, key=lambda each: each.ended_at_ms)
+    for n_ended, one in enumerate(in_order, start=1):
         score = one.metrics.get(config.primary_metric)
         if score is None or one.proposal.is_ensemble:
             continue
         if not found or (score > found[-1][1]) == config.greater_is_better:
-            found.append([round((one.ended_at_ms - begun_ms) / 1000, 2), score])
+            found.append([round((one.ended_at_ms - begun_ms) / 1000, 2), score, n_ended])
     return found
 
 
-def reached_s(row: dict[str, Any], mark: float, greater: bool) -> float | None:
-    """Give when a sweep had a pipeline as good as a mark; None if it never had."""
+def reached(row: dict[str, Any], mark: float, greater: bool) -> str:
+    """Say when a sweep had a pipeline as good as a mark."""
     sign = 1 if greater else -1
-    return next((s for s, score in row["curve"] if sign * score >= sign * mark), None)
+    for seconds, score, n_ended in row["curve"]:
+        if sign * score >= sign * mark:
+            return f"{seconds:.1f} s, {n_ended:.0f}"
+    return f"never (best {row['curve'][-1][1]:.5g})"
 
 
 def report(done: dict[tuple[str, str], dict[str, Any]], mode: str) -> None:
-    """Print a line for each table that is complete."""
+    """Print a line for each table that is complete.
+
+    Without racing also when the second sweep, cold and warm, has a pipeline as good as two marks:
+    what the first one's best pipeline scores there, and what the cold sweep ends with.
+    """
     for table in sorted({table for table, _ in done}):
         rows = {step: done[table, step] for step in STEPS[mode] if (table, step) in done}
         if len(rows) < len(STEPS[mode]):
@@ -233,11 +248,9 @@ def report(done: dict[tuple[str, str], dict[str, Any]], mode: str) -> None:
         cells = [f"{one['score']:.5g}, {one['test_loss']:.4g}" for one in rows.values()]
         if mode == "search":
             greater = rows["whole"]["metric"] == "AUC_weighted"
-            at_s, mark = rows["whole"]["curve"][-1]
-            again_s = reached_s(rows["warm"], mark, greater)
-            best = rows["warm"]["curve"][-1][1]
-            when = f"never (best {best:.5g})" if again_s is None else f"{again_s:.1f} s"
-            cells += [f"{mark:.5g} at {at_s:.1f} s", when]
+            for mark in (rows["warm"]["starts_with"], rows["whole"]["curve"][-1][1]):
+                when = [reached(rows[step], mark, greater) for step in ("whole", "warm")]
+                cells.append(f"{mark:.5g}: {when[0]}; {when[1]}")
         metric = rows["whole"]["metric"]
         print(f"| {table} ({metric}) | {rows['whole']['rows']} | " + " | ".join(cells) + " |")
 
