@@ -80,7 +80,7 @@ def scale(arguments: argparse.Namespace) -> None:
         log_to_driver=False,
         logging_level=logging.WARNING,
         object_store_memory=100 << 20,
-        _node_ip_address="127.0.0.1",
+        _node_ip_address="127.0.0.2",
     )
     n_cores = len(os.sched_getaffinity(0))
     print("| workers | iterations | executor | pool | ratio |\n| --- | --- | --- | --- | --- |")
