@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import StudyDirection
-from optuna.trial import FixedTrial, TrialState
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from mlflow_automl_remote.automl.components import MODELS, SCALERS
 from mlflow_automl_remote.automl.components.base import ALL_SCALERS, Params, Trial
@@ -24,6 +24,11 @@ _STEP: Final = 0.15
 _STAYS: Final = 0.8
 """How likely a choice of a neighbour is that of the pipeline it is near to."""
 _MAX_REPEATS: Final = 8  # of drawing a pipeline that was drawn before
+MOST_TRIALS: Final = 160
+"""That TPE looks at: the time of a draw grows with them."""
+_KEPT: Final = 90
+_BEST_KEPT: Final = 30
+"""More than the 25 that it takes for good, however many there are."""
 
 
 class Sampler:
@@ -50,13 +55,14 @@ class Sampler:
         self._models = list(models)
         self._scalers = scalers
         self._worst = min if greater_is_better else max
+        self._worst_score: float | None = None
         self._running: dict[tuple[object, ...], int] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        direction = StudyDirection.MAXIMIZE if greater_is_better else StudyDirection.MINIMIZE
-        self._study = optuna.create_study(direction=direction, sampler=sampler)
+        self._direction = StudyDirection.MAXIMIZE if greater_is_better else StudyDirection.MINIMIZE
+        self._study = optuna.create_study(direction=self._direction, sampler=sampler)
 
     def ask(self, taken: set[tuple[object, ...]]) -> PipelineSpec:
         """Draw a pipeline, a new one if the search space still has one that is easily found.
@@ -64,6 +70,7 @@ class Sampler:
         Args:
             taken: Identities of pipelines that were drawn before.
         """
+        self._thin()
         for repeats_left in reversed(range(_MAX_REPEATS)):
             trial = self._study.ask()
             spec = suggest_pipeline(trial, self._task, self._models, self._scalers)
@@ -82,8 +89,11 @@ class Sampler:
             score: The primary metric; None if it failed, which counts as the worst score so far.
         """
         if score is None:
-            known = [trial.value for trial in self._study.trials if trial.value is not None]
-            score = self._worst(known) if known else None
+            score = self._worst_score
+        elif self._worst_score is None:
+            self._worst_score = score
+        else:
+            self._worst_score = self._worst(self._worst_score, score)
         number = self._running.pop(spec.identity, None)
         if number is None:
             self._add(spec, score)
@@ -98,6 +108,23 @@ class Sampler:
         if number is not None:
             self._study.tell(number, state=TrialState.FAIL)
 
+    def _thin(self) -> None:
+        """Go on with the best trials and some of the others, where there are many."""
+        trials = self._study.get_trials(deepcopy=False)
+        if len(trials) <= MOST_TRIALS:
+            return
+        done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+        done.sort(key=_value, reverse=self._direction is StudyDirection.MAXIMIZE)
+        others = sorted(done[_BEST_KEPT:], key=_number)
+        every = -(-len(others) // (_KEPT - _BEST_KEPT)) or 1
+        kept = sorted(done[:_BEST_KEPT] + others[::every], key=_number)
+        kept += [trial for trial in trials if trial.state is TrialState.RUNNING]
+        study = optuna.create_study(direction=self._direction, sampler=self._study.sampler)
+        study.add_trials(kept)
+        new_number = {trial.number: at for at, trial in enumerate(kept)}
+        self._running = {name: new_number[number] for name, number in self._running.items()}
+        self._study = study
+
     def _add(self, spec: PipelineSpec, score: float | None) -> None:
         fixed = _as_trial(spec, self._task, self._models, self._scalers)
         if fixed is None or score is None:
@@ -106,6 +133,14 @@ class Sampler:
         self._study.add_trial(
             optuna.trial.create_trial(params=params, distributions=distributions, value=score)
         )
+
+
+def _value(trial: FrozenTrial) -> float:
+    return cast("float", trial.value)
+
+
+def _number(trial: FrozenTrial) -> int:
+    return trial.number
 
 
 class _Prefixed:

@@ -8,7 +8,7 @@ from mlflow_automl_remote.automl.components import MODELS, SCALERS
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
 from mlflow_automl_remote.automl.portfolio import portfolio
 from mlflow_automl_remote.automl.proposals import PastIteration, Proposal, Proposals
-from mlflow_automl_remote.automl.sampler import Sampler
+from mlflow_automl_remote.automl.sampler import MOST_TRIALS, Sampler
 from mlflow_automl_remote.config import MODELS as NAMES
 from mlflow_automl_remote.config import Task
 from mlflow_automl_remote.states import IterationState
@@ -82,6 +82,29 @@ def test_optuna_learns_from_the_scores() -> None:
     played = _play(_proposals(("KNN",), 40), 40)
     late = [float(each.params["model__n_neighbors"] or 0) for each in played[-10:]]
     assert sum(late) / len(late) > 25
+
+
+def test_after_hundreds_of_scores_it_still_knows_what_is_good_and_what_runs() -> None:
+    """What runs all the time can be told of at the end, whatever came in between."""
+    sampler = Sampler("classification", ("XGBoost", "LightGBM"), greater_is_better=True, seed=0)
+    taken: set[tuple[object, ...]] = set()
+
+    def ask() -> PipelineSpec:
+        spec = sampler.ask(taken)
+        taken.add(spec.identity)
+        return spec
+
+    running = [ask() for _ in range(3)]
+    models = []
+    for _ in range(MOST_TRIALS + 40):
+        spec = ask()
+        models.append(spec.model)
+        sampler.tell(spec, 1.0 if spec.model == "XGBoost" else 0.0)
+    assert models[-60:].count("XGBoost") > 45
+    sampler.tell(running[0], 2.0)
+    sampler.tell(running[1], None)
+    sampler.forget(running[2])
+    assert isinstance(ask(), PipelineSpec)
 
 
 def test_a_resumed_search_runs_again_what_was_in_flight_and_skips_what_is_done() -> None:
