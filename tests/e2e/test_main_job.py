@@ -139,7 +139,7 @@ def _content(terminal: Terminal, run: object) -> dict[str, object]:
     """Give what a run holds, but for how long things took and how busy the machine was."""
     run_id = run.info.run_id
     data = run.data
-    timed = ("_time_s", "duration_s")
+    timed = ("_time_s", "duration_s", "predict_ms_per_row")
     names = sorted(
         name
         for name in data.metrics

@@ -164,7 +164,8 @@ def test_a_sweep_is_found_and_looked_at_in_mlflows_ui(
     parent = f"{shown.page}/runs/{shown.parent}"
     assert len(frame(browser, f"{parent}/artifacts/leaderboard.html", "tr.row")) == 3
     keep(browser, pytestconfig, "leaderboard.png")
-    assert len(frame(browser, f"{parent}/artifacts/overview.html", "svg circle")) == 3
+    circles = frame(browser, f"{parent}/artifacts/overview.html", "svg circle")
+    assert len(circles) == 3 + 3 + 1, "by time, by speed, and the ring of the best"
     text = text_of(browser)
     assert "<no>" in text
     assert "95.1 %" in text
