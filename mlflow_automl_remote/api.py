@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -52,10 +53,14 @@ def submit(
     """
     settings = config if isinstance(config, AutoMLConfig) else AutoMLConfig.parse(config)
 
+    begun_at_ms = time.time_ns() // 1_000_000
+
     def open_run() -> str:
         from mlflow_automl_remote.publishing import parent_run
 
-        return parent_run.open_parent(experiment_name=experiment_name, run_name=run_name)
+        return parent_run.open_parent(
+            experiment_name=experiment_name, run_name=run_name, begun_at_ms=begun_at_ms
+        )
 
     with terminal.view() as view:
         handle = sweep_run.submit(

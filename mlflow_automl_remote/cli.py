@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Mapping
 from functools import partial
 
@@ -61,6 +62,7 @@ def sweep(context: click.Context, /, no_follow: bool, **options: str | None) -> 
     """Search for the best pipeline, here or on a machine over SSH."""
     from mlflow_automl_remote import compute, sweep_run, terminal
 
+    begun_at_ms = time.time_ns() // 1_000_000
     with clean_errors():
         asked = arguments.parse_arguments([*_given(options), *context.args])
         settings = asked.config()
@@ -72,7 +74,7 @@ def sweep(context: click.Context, /, no_follow: bool, **options: str | None) -> 
                 settings,
                 target,
                 asked.project_dir,
-                open_run=partial(_open_run, asked),
+                open_run=partial(_open_run, asked, begun_at_ms),
                 listener=terminal.listener(view),
             )
             if no_follow:
@@ -81,10 +83,12 @@ def sweep(context: click.Context, /, no_follow: bool, **options: str | None) -> 
                 terminal.follow(submitted, view)
 
 
-def _open_run(asked: arguments.SweepArguments) -> str:
+def _open_run(asked: arguments.SweepArguments, begun_at_ms: int) -> str:
     from mlflow_automl_remote.publishing import parent_run  # with MLflow, which takes seconds
 
-    return parent_run.open_parent(experiment_name=asked.experiment_name, run_name=asked.run_name)
+    return parent_run.open_parent(
+        experiment_name=asked.experiment_name, run_name=asked.run_name, begun_at_ms=begun_at_ms
+    )
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})

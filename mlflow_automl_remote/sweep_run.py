@@ -187,9 +187,9 @@ def submit(
 ) -> SweepHandle:
     """Start a sweep on a target; return as soon as its agent has acknowledged.
 
-    The agent is started first and told to begin last: it gets ready while the parent run is made,
-    and a wrong host, key or project leaves no run behind. A client that dies in between leaves an
-    agent that ends by itself.
+    The agent is started first, and works while the parent run is made: a wrong host, key or
+    project leaves no run behind. Where no run can be made the agent is killed; a client that dies
+    in between leaves one that ends by itself.
 
     Args:
         config: The settings.
@@ -222,16 +222,16 @@ def submit(
             needed=config.project_files,
             warm_start_json=warm_start_json,
         )
-        importing.join()
-        from mlflow_automl_remote.publishing import ParentFacts
-
-        facts = ParentFacts(
-            sweep_id=sweep_id,
-            target=target.label,
-            target_config=target.as_json(),
-            workspace=str(job.workspace.path),
-        )
         try:
+            importing.join()
+            from mlflow_automl_remote.publishing import ParentFacts
+
+            facts = ParentFacts(
+                sweep_id=sweep_id,
+                target=target.label,
+                target_config=target.as_json(),
+                workspace=str(job.workspace.path),
+            )
             run_id = _open_parent(open_run, facts, listener)
             forwarding.let_publish(connection, job, run_id, facts, is_new=True)
         except BaseException:

@@ -38,9 +38,8 @@ class Control:
         self._is_running = False
         self._iterations_to_cancel: set[int] = set()
         self._to_explain = _left_to_explain(recorder)
-        self._may_begin = threading.Event()
-        if any(handled.action == BEGIN for handled in recorder.state.requests):
-            self._may_begin.set()
+        self._has_begun = any(one.action == BEGIN for one in recorder.state.requests)
+        self.is_given_up = False
         self.cancelled = _is_cancelled(recorder.state)
 
     def handle(self, request: Request) -> None:
@@ -62,15 +61,21 @@ class Control:
             )
         )
 
-    def wait_for_begin(self, limit_s: float) -> bool:
-        """Wait until the client has written down where this sweep is, or has cancelled it.
+    def give_up_unless_begun(self) -> None:
+        """Stop what is done now if no client has written down where this sweep is.
 
-        A client starts the agent first and makes its run meanwhile, since both take seconds.
-
-        Returns:
-            False when neither has come in time: then nobody knows of this sweep.
+        A client starts the agent first and makes its run meanwhile, since both take seconds. If
+        it dies before it says so, nobody knows of this sweep.
         """
-        return self._may_begin.wait(limit_s)
+        with self._lock:
+            if not self._has_begun:
+                self.is_given_up = True
+                self._stop()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the sweep was cancelled, or given up."""
+        return self.cancelled or self.is_given_up
 
     def begins(self) -> None:
         """From now on the sweep runs, and cannot be continued before it has ended."""
@@ -80,7 +85,7 @@ class Control:
         """Requests are for this sweep from now on; those that came before are passed to it."""
         with self._lock:
             self._sweep = sweep
-            if self.cancelled:
+            if self.is_stopped:
                 sweep.cancel()
             for number in self._iterations_to_cancel:
                 sweep.cancel_iteration(number)
@@ -91,7 +96,7 @@ class Control:
         """A step that is no iteration (loading, explaining) begins; `stop` ends it early."""
         with self._lock:
             self._stop_step = stop
-            if self.cancelled:
+            if self.is_stopped:
                 stop()
 
     def step_ends(self) -> None:
@@ -108,7 +113,7 @@ class Control:
     def _carry_out(self, request: Request) -> str:
         with self._lock:
             if request.action == BEGIN:
-                self._may_begin.set()
+                self._has_begun = True
                 return "running"
             if request.action == CANCEL:
                 return self._cancel()
@@ -152,12 +157,14 @@ class Control:
 
     def _cancel(self) -> str:
         self.cancelled = True
-        self._may_begin.set()
+        self._stop()
+        return "running"
+
+    def _stop(self) -> None:
         if self._stop_step is not None:
             self._stop_step()
         if self._sweep is not None:
             self._sweep.cancel()
-        return "running"
 
     def _cancel_iteration(self, number: int) -> str:
         if self._sweep is not None:

@@ -5,11 +5,12 @@ The engine is imported where it is first needed, while a child process is busy w
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shutil
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from mlflow_automl_remote.automl.template import Template
 
 BEGIN_LIMIT_S: Final = 600.0
-"""How long an agent that is ready waits for its client's word."""
+"""How long an agent works without its client's word that the run is made."""
 
 _PROPOSERS: Final[Mapping[str, Proposer]] = {
     "optuna": "optuna",
@@ -148,15 +149,13 @@ class Agent:
 
     def _run_to_the_end(self) -> SweepFinished:
         try:
-            with LocalExecutor(self._template) as executor:
+            with self._unless_begun(), LocalExecutor(self._template) as executor:
                 self._load_data(executor)
-                if not self._control.wait_for_begin(BEGIN_LIMIT_S):
-                    raise SweepFailed("The client was lost before the sweep began.")
                 self._search(executor)
-                if not self._control.cancelled:
+                if not self._control.is_stopped:
                     self._look_at_best(executor)
         except SweepFailed as error:
-            if not self._control.cancelled:
+            if not self._control.is_stopped:
                 return self._finished(SweepStatus.FAILED, str(error))
         except Exception as error:  # the last edge: the person reads it on the run
             if disk.is_full(error):
@@ -165,10 +164,24 @@ class Agent:
             return self._finished(SweepStatus.FAILED, f"{type(error).__name__}: {error}")
         return self._verdict()
 
+    @contextmanager
+    def _unless_begun(self) -> Iterator[None]:
+        """Stop after a while if the client has died before it could say that its run is made."""
+        timer = threading.Timer(BEGIN_LIMIT_S, self._control.give_up_unless_begun)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     def _verdict(self) -> SweepFinished:
         """Say how a sweep has ended in which nothing went wrong but iterations."""
         if self._control.cancelled:
             return self._finished(SweepStatus.CANCELLED, "A person asked for it.")
+        if self._control.is_given_up:
+            return self._finished(
+                SweepStatus.FAILED, "The client was lost before it had made the parent run."
+            )
         if self._recorder.state.best is None:
             return self._finished(SweepStatus.FAILED, self._why_no_model())
         return self._finished(SweepStatus.COMPLETED, "")
@@ -306,7 +319,7 @@ class Agent:
         )
         numbers = explaining.at_the_end() if at_the_end else []
         while numbers := [*numbers, *self._control.take_to_explain()]:
-            explaining.explain(numbers, lambda: self._control.cancelled and at_the_end)
+            explaining.explain(numbers, lambda: self._control.is_stopped and at_the_end)
             numbers = []
 
     def _explain_afterwards(self) -> None:
@@ -350,10 +363,10 @@ class Agent:
     def _finished(self, status: SweepStatus, reason: str) -> SweepFinished:
         log = self._workspace / "work" / "sweep"
         log.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             shutil.copyfile(self._workspace / "agent.log", log / "agent.log")
         if self._config.debug_log is not None:
-            with contextlib.suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):
                 shutil.copyfile(
                     self._workspace / self._config.debug_log, log / self._config.debug_log
                 )

@@ -165,7 +165,7 @@ def _run(order: IterationOrder, dataset: Dataset) -> IterationResult:
         fit_s=scored.fit_s + refit_s,
         predict_s=scored.predict_s,
         predict_ms_per_row=speed.predict_ms_per_row(
-            fitted, dataset, expected_ms=1000 * scored.predict_s / n_scored
+            fitted, dataset, expected_ms=1000 * scored.predict_s / n_scored, is_warm=True
         ),
         n_fits=splits.n_folds + 1,
         test_metrics=score_on_test(fitted, dataset, splits, order.config),

@@ -41,8 +41,16 @@ def import_store() -> None:
         importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
 
-def open_parent(*, experiment_name: str | None, run_name: str | None) -> str:
+def open_parent(
+    *, experiment_name: str | None, run_name: str | None, begun_at_ms: int | None = None
+) -> str:
     """Create the parent run, or adopt the one that MLflow made for this process.
+
+    Args:
+        experiment_name: None for the current one.
+        run_name: None for one that MLflow makes up.
+        begun_at_ms: When the sweep was submitted, before iterations began, in milliseconds since
+            1970; None for now.
 
     Returns:
         The id of the run.
@@ -66,7 +74,9 @@ def open_parent(*, experiment_name: str | None, run_name: str | None) -> str:
             experiment_id = (
                 client.create_experiment(experiment_name) if found is None else found.experiment_id
             )
-        run = client.create_run(str(experiment_id), run_name=run_name, tags=resolve_tags())
+        run = client.create_run(
+            str(experiment_id), start_time=begun_at_ms, run_name=run_name, tags=resolve_tags()
+        )
     except MlflowException as error:
         raise ConfigurationError(
             f"The run could not be created at {mlflow.get_tracking_uri()}: {_one_line(error)}"

@@ -30,6 +30,14 @@ def get_data():
     return {"X": X, "y": y}
 """
 SLOW = "import time; time.sleep({seconds})\n"
+IMPATIENT = """
+import sys
+from pathlib import Path
+from mlflow_automl_remote.agent import main, runner
+
+runner.BEGIN_LIMIT_S = {seconds}
+sys.exit(main.main(Path(sys.argv[1])))
+"""
 
 
 class Workspace:
@@ -46,9 +54,11 @@ class Workspace:
         self.agents: list[subprocess.Popen[bytes]] = []
         self.request("be" * 8, action="begin")
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, *, begin_limit_s: float | None = None) -> subprocess.Popen[bytes]:
         with (self.path / "agent.log").open("ab") as log:
             argv = [sys.executable, "-m", "mlflow_automl_remote.agent", str(self.path)]
+            if begin_limit_s is not None:
+                argv[1:3] = ["-c", IMPATIENT.format(seconds=begin_limit_s)]
             self.agents.append(subprocess.Popen(argv, stdout=log, stderr=log))
         return self.agents[-1]
 
@@ -351,15 +361,29 @@ def test_one_iteration_is_cancelled_before_it_begins(make: Callable[..., Workspa
     assert len({one.request_id for one in state.requests}) == len(state.requests)
 
 
-def test_nothing_begins_without_the_clients_word(make: Callable[..., Workspace]) -> None:
-    """An agent gets ready while its client makes the run, and no iteration begins before that."""
-    workspace = make()
+@pytest.mark.parametrize("when", ["loading", "searching"])
+def test_a_sweep_that_no_client_knows_of_ends(make: Callable[..., Workspace], when: str) -> None:
+    """Iterations run while the client makes the run; if it dies first, they do not for long."""
+    script = GET_DATA if when == "searching" else SLOW.format(seconds=600) + GET_DATA
+    workspace = make(script=script, iterations=500)
     (workspace.path / "inbox" / f"{'be' * 8}.json").unlink()
-    workspace.start()
-    state = workspace.wait_for(lambda state: state.data is not None)
-    assert state.iterations == {}
+    agent = workspace.start(begin_limit_s=6.0)
+    assert agent.wait(60) == 0
+    state = workspace.state()
+    assert state.status is SweepStatus.FAILED
+    assert state.reason == "The client was lost before it had made the parent run."
+    assert (len(state.finished) > 0) is (when == "searching")
+
+
+def test_a_sweep_goes_on_once_its_client_has_said_so(make: Callable[..., Workspace]) -> None:
+    """The word may come when the search has begun long ago."""
+    workspace = make(iterations=6)
+    (workspace.path / "inbox" / f"{'be' * 8}.json").unlink()
+    agent = workspace.start(begin_limit_s=60.0)
+    workspace.wait_for(lambda state: len(state.finished) >= 1)
     workspace.request("be" * 8, action="begin")
-    workspace.wait_for(lambda state: len(state.finished) > 0)
+    assert agent.wait(60) == 0
+    assert workspace.state().status is SweepStatus.COMPLETED
 
 
 def test_the_agent_proves_that_it_lives(make: Callable[..., Workspace]) -> None:

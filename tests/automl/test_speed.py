@@ -52,7 +52,7 @@ def numbers() -> Dataset:
     return data.check({"X": X, "y": X[:, 0]}, "regression")
 
 
-@pytest.mark.parametrize(("work_ms", "times"), [(0.002, 3), (0.006, 2), (0.2, 1)])
+@pytest.mark.parametrize(("work_ms", "times"), [(0.001, 3), (0.003, 2), (0.2, 1)])
 def test_what_a_row_takes_is_the_time_of_the_processor(
     numbers: Dataset, monkeypatch: pytest.MonkeyPatch, work_ms: float, times: int
 ) -> None:
@@ -60,6 +60,9 @@ def test_what_a_row_takes_is_the_time_of_the_processor(
     model = _Takes(monkeypatch, work_ms)
     assert speed.predict_ms_per_row(model, numbers) == pytest.approx(work_ms)
     assert model.n_rows == [1] + times * [speed.N_ROWS]
+    model.n_rows.clear()
+    assert speed.predict_ms_per_row(model, numbers, is_warm=True) == pytest.approx(work_ms)
+    assert model.n_rows == times * [speed.N_ROWS]
 
 
 def test_what_a_model_waits_for_does_not_count(numbers: Dataset) -> None:
@@ -80,7 +83,7 @@ def test_slow_models_are_measured_on_few_rows(
     model = _Takes(monkeypatch, work_ms=1.0, call_ms=20.0)
     measured = speed.predict_ms_per_row(model, numbers, expected_ms=0.1)
     assert measured == pytest.approx(1.02, rel=0.01)
-    assert model.n_rows == [1, 200, 1]
+    assert model.n_rows == [1, 80, 1]
 
 
 def test_one_thread_predicts_while_it_is_measured(numbers: Dataset) -> None:

@@ -133,6 +133,13 @@ class Page:
             "void window.jupyterapp.commands.execute(arguments[0], arguments[1])", name, arguments
         )
 
+    def save(self) -> None:
+        """Save the notebook once no cell runs, and return when the server has it."""
+        self.until(lambda _: "| Idle" in self.body().text, "the cells do not end")
+        self.browser.execute_async_script(
+            "window.jupyterapp.commands.execute('docmanager:save').then(arguments[0])"
+        )
+
     def until(self, condition: Any, message: str = "") -> Any:
         return WebDriverWait(self.browser, WAIT_S, poll_frequency=0.1).until(condition, message)
 
@@ -199,8 +206,8 @@ def test_the_widget_shows_the_articles_sweep_and_does_what_is_clicked(
     details_are_shown(page, 0)
     page.picture(folder, "widget-light.png")
     sweep_is_cancelled(page)
+    page.save()
     n_rows = len(page.rows())
-    page.command("docmanager:save")
     page.open()
     page.until(lambda _: len(page.rows()) == n_rows, "the reloaded page has no rows")
     assert "CANCELLED" in page.one(".status").text
