@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from mlflow_automl_remote.automl.components import MODELS
-from mlflow_automl_remote.automl.executor import Executor
+from mlflow_automl_remote.automl.executor import Call, Executor
 from mlflow_automl_remote.automl.sampler import Sampler
 
 SHARE = 0.1
@@ -51,7 +51,7 @@ def on_executor(executor: Executor, folder: Path, n_workers: int, costs: list[An
     while left or running:
         while left and len(running) < n_workers:
             number, cost = left.pop()
-            running.add(executor.submit(work, cost, output_dir=folder / str(number)))
+            running.add(executor.submit(Call(work, cost, output_dir=folder / str(number))))
         running -= {each.ticket for each in executor.wait_any(tickets=running)}
     return time.monotonic() - begun
 

@@ -29,7 +29,7 @@ from scipy import sparse
 from mlflow_automl_remote.agent.models import load_model, save_model
 from mlflow_automl_remote.automl import data
 from mlflow_automl_remote.automl.data_script import DataOrder, prepare_data
-from mlflow_automl_remote.automl.executor import Executor
+from mlflow_automl_remote.automl.executor import Call, Executor
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.outcome import Outcome
 from mlflow_automl_remote.automl.sweep import Sweep, SweepResult
@@ -167,9 +167,9 @@ def _load(name: str, arguments: argparse.Namespace, executor: Executor, folder: 
     config = AutoMLConfig.parse(settings)
     if name in MADE:
         made = Made(make=make, task=task, folder=folder / "data")
-        return config, executor.run(prepare_made, made, output_dir=folder / "log")
+        return config, executor.run(Call(prepare_made, made, output_dir=folder / "log"))
     order = DataOrder(config=config, project=folder, folder=folder / "data")
-    return config, executor.run(prepare_data, order, output_dir=folder / "log")
+    return config, executor.run(Call(prepare_data, order, output_dir=folder / "log"))
 
 
 def _described(result: SweepResult, config: AutoMLConfig) -> dict[str, Any]:

@@ -369,7 +369,7 @@ def _engine_files() -> dict[str, bytes]:
     for name in ("dockerd", "containerd", "containerd-shim-runc-v2", "runc"):
         program = shutil.which(name, path=SYSTEM_PATH)
         if program is None:
-            pytest.skip(f"there is no {name} here that a machine could be given")
+            pytest.skip(f"a machine with an engine of its own needs {name}, which is not here")
         files[f"bin/{name}"] = Path(program).read_bytes()
         listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True)
         found = [line.split()[2] for line in listed.stdout.splitlines() if " => /" in line]

@@ -34,7 +34,7 @@ from mlflow_automl_remote.agent.models import load_model, save_model
 from mlflow_automl_remote.agent.places import searching
 from mlflow_automl_remote.agent.recorder import Recorder, folder_of
 from mlflow_automl_remote.agent.usage import sampled
-from mlflow_automl_remote.automl.executor import Executor, Finished
+from mlflow_automl_remote.automl.executor import Call, Executor, Finished
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.config.warm_start import WarmStart
@@ -344,7 +344,7 @@ class Agent:
     ) -> Finished:
         """Run one thing in a process of its own, and wait for it."""
         folder = self._workspace / "work" / name
-        ticket = executor.submit(function, argument, output_dir=folder, timeout_s=timeout_s)
+        ticket = executor.submit(Call(function, argument, output_dir=folder, timeout_s=timeout_s))
         self._control.step_begins(partial(executor.cancel, ticket))
         try:
             meanwhile()

@@ -5,8 +5,9 @@ A failing function is a value, never an exception. Knows no place where they run
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -14,9 +15,35 @@ from typing import Any, Protocol, Self
 from mlflow_automl_remote.states import IterationState
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function to be run in a process of its own.
+
+    Attributes:
+        function: Picklable; a function of a script's `__main__` works too.
+        argument: Picklable.
+        output_dir: Made if need be; `iteration.log` in it gets all output. What the function
+            leaves in it is there when the call is given by `wait_any`.
+        reads: Folders that the function reads, which are not written to meanwhile.
+        timeout_s: The hard limit, or None.
+        n_threads: Threads that native libraries may use.
+        memory_mb: Megabytes that it and all that it starts may use beyond what they share with the
+            process they are forked from; None for no limit.
+    """
+
+    function: Callable[[Any], object]
+    argument: object
+    _: KW_ONLY
+    output_dir: Path
+    reads: Collection[Path] = ()
+    timeout_s: float | None = None
+    n_threads: int = 1
+    memory_mb: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """Stands for one call.
+    """Stands for one call that was submitted.
 
     Attributes:
         number: Counts the calls of an executor.
@@ -101,29 +128,8 @@ class Executor(Protocol):
         """Say what there is to run calls on now; how many run at a time is the caller's choice."""
         ...
 
-    def submit(  # noqa: PLR0913 - all of it is needed once, and named at the call
-        self,
-        function: Callable[[Any], object],
-        argument: object,
-        *,
-        output_dir: Path,
-        reads: Collection[Path] = (),
-        timeout_s: float | None = None,
-        n_threads: int = 1,
-        memory_mb: int | None = None,
-    ) -> Ticket:
-        """Begin to run `function(argument)`.
-
-        Args:
-            function: Picklable; a function of a script's `__main__` works too.
-            argument: Picklable.
-            output_dir: Made if need be; `iteration.log` in it gets all output. What the function
-                leaves in it is there when the call is given by `wait_any`.
-            reads: Folders that the function reads, which are not written to meanwhile.
-            timeout_s: The hard limit, or None.
-            n_threads: Threads that native libraries may use.
-            memory_mb: Megabytes that it and all that it starts may use beyond what they share
-                with the process they are forked from; None for no limit.
+    def submit(self, call: Call) -> Ticket:
+        """Begin to run a call.
 
         Raises:
             RuntimeError: The executor is closed.
@@ -154,26 +160,9 @@ class Executor(Protocol):
         """Kill all that still runs and wait for its end; calling it again does nothing."""
         ...
 
-    def run(
-        self,
-        function: Callable[[Any], object],
-        argument: object,
-        *,
-        output_dir: Path,
-        timeout_s: float | None = None,
-        n_threads: int = 1,
-        memory_mb: int | None = None,
-    ) -> Finished:
-        """Submit and wait; see `submit`."""
-        ticket = self.submit(
-            function,
-            argument,
-            output_dir=output_dir,
-            timeout_s=timeout_s,
-            n_threads=n_threads,
-            memory_mb=memory_mb,
-        )
-        return self.wait_any(tickets=(ticket,))[0]
+    def run(self, call: Call) -> Finished:
+        """Submit and wait."""
+        return self.wait_any(tickets=(self.submit(call),))[0]
 
     def __enter__(self) -> Self:
         return self
@@ -185,3 +174,34 @@ class Executor(Protocol):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def loaded(done: Finished, load: Callable[[], object]) -> Finished:
+    """Give a call with what its function returned; if that cannot be loaded, it has failed.
+
+    Args:
+        done: How it ended, without a value.
+        load: Gives the value; not called unless it is COMPLETED.
+    """
+    if done.state is not IterationState.COMPLETED:
+        return done
+    try:
+        return replace(done, value=load())
+    except Exception as error:  # noqa: BLE001 - loading runs code of the result's own class
+        reason = f"Its result cannot be loaded: {type(error).__name__}: {error}"
+        return replace(done, state=IterationState.FAILED, reason=reason)
+
+
+def end_all(executor: Executor, running: Callable[[], Collection[Ticket]], limit_s: float) -> None:
+    """Cancel calls, and wait for their ends.
+
+    Args:
+        executor: That runs them.
+        running: Gives those that have not been given by `wait_any` yet.
+        limit_s: Seconds to wait.
+    """
+    for ticket in running():
+        executor.cancel(ticket)
+    deadline = time.monotonic() + limit_s
+    while running() and time.monotonic() < deadline:
+        executor.wait_any(1.0)

@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Final
@@ -74,8 +74,8 @@ class Report:
         reason: One line; empty if COMPLETED.
         error_type: Name of the exception's class, if one was raised.
         traceback_text: Of that exception.
-        started_at_ms: Milliseconds since 1970 at which the worker began.
-        ended_at_ms: Milliseconds since 1970 at which it had ended.
+        started_at_ms: Milliseconds since 1970 at which the worker began; the keeper puts it in.
+        ended_at_ms: Milliseconds since 1970 at which it had ended; likewise.
     """
 
     state: IterationState
@@ -85,17 +85,6 @@ class Report:
     traceback_text: str = ""
     started_at_ms: int = 0
     ended_at_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
-    """What the worker itself says, if it comes to that."""
-
-    state: IterationState
-    payload: bytes = b""
-    reason: str = ""
-    error_type: str = ""
-    traceback_text: str = ""
 
 
 def keep(connection: Connection) -> None:
@@ -113,8 +102,8 @@ def keep(connection: Connection) -> None:
     _redirect_output(order.log)
     oom_kills = _count_oom_kills()
     started_at_ms = _now_ms()
-    answer_file = os.memfd_create("answer")
-    worker = _fork_worker(order, answer_file, connection)
+    report_file = os.memfd_create("report")
+    worker = _fork_worker(order, report_file, connection)
     ended_by = _watch(connection, worker, order)
     grace_s = order.grace_s if ended_by is not None else _LEFTOVER_GRACE_S
     if ended_by is IterationState.CRASHED:
@@ -122,19 +111,11 @@ def keep(connection: Connection) -> None:
     statuses: dict[int, int] = {}
     process_tree.kill_descendants(grace_s, reaped=statuses.__setitem__)
     if ended_by is not None:
-        answer = _Answer(state=ended_by, reason=_reason(ended_by, order))
+        report = Report(state=ended_by, reason=_reason(ended_by, order))
     else:
         killed_for_memory = _count_oom_kills() > oom_kills
-        answer = _read_answer(answer_file) or _post_mortem(statuses.get(worker), killed_for_memory)
-    report = Report(
-        state=answer.state,
-        payload=answer.payload,
-        reason=answer.reason,
-        error_type=answer.error_type,
-        traceback_text=answer.traceback_text,
-        started_at_ms=started_at_ms,
-        ended_at_ms=_now_ms(),
-    )
+        report = _read_report(report_file) or _post_mortem(statuses.get(worker), killed_for_memory)
+    report = replace(report, started_at_ms=started_at_ms, ended_at_ms=_now_ms())
     with suppress(OSError):  # nobody is left to hear it
         connection.send_bytes(pickle.dumps(report))
 
@@ -207,7 +188,7 @@ def _reason(state: IterationState, order: Order) -> str:
     return "Cancelled on request."
 
 
-def _fork_worker(order: Order, answer_file: int, connection: Connection) -> int:
+def _fork_worker(order: Order, report_file: int, connection: Connection) -> int:
     keeper = os.getpid()
     worker = os.fork()
     if worker:
@@ -216,7 +197,7 @@ def _fork_worker(order: Order, answer_file: int, connection: Connection) -> int:
         os.setpgid(0, 0)  # a group that can be killed at a stroke, without the keeper
         process_tree.die_with_parent(keeper)
         connection.close()
-        _write_answer(answer_file, _run(order))
+        _write_report(report_file, _run(order))
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
@@ -231,16 +212,16 @@ def _prepare_worker(n_threads: int) -> None:
         threadpool_limits(n_threads)
 
 
-def _run(order: Order) -> _Answer:
-    """Call the function; whatever comes of it is an answer."""
+def _run(order: Order) -> Report:
+    """Call the function; whatever comes of it is a report."""
     try:
         _prepare_worker(order.n_threads)
         function, argument = pickle.loads(order.payload)
         result: object = function(argument)
         payload = cloudpickle.dumps(result)
         if len(payload) > MAX_RESULT_BYTES:
-            return _Answer(state=IterationState.FAILED, reason=_too_large(len(payload)))
-        return _Answer(state=IterationState.COMPLETED, payload=payload)
+            return Report(state=IterationState.FAILED, reason=_too_large(len(payload)))
+        return Report(state=IterationState.COMPLETED, payload=payload)
     except BaseException as error:  # noqa: BLE001 - the worker's edge: any failure is a value
         with suppress(OSError):  # the disk of the log is full
             traceback.print_exc()
@@ -254,12 +235,12 @@ def _too_large(n_bytes: int) -> str:
     )
 
 
-def _describe(error: BaseException) -> _Answer:
+def _describe(error: BaseException) -> Report:
     name = type(error).__name__
     text = " ".join(str(error).split())
     out_of_memory = isinstance(error, MemoryError) or "bad_alloc" in text
     ours = isinstance(error, AutoMLRemoteError)
-    return _Answer(
+    return Report(
         state=IterationState.OUT_OF_MEMORY if out_of_memory else IterationState.FAILED,
         reason=text if ours else f"{name}: {text}".rstrip(": "),
         error_type=name,
@@ -267,35 +248,35 @@ def _describe(error: BaseException) -> _Answer:
     )
 
 
-def _write_answer(answer_file: int, answer: _Answer) -> None:
-    with os.fdopen(answer_file, "wb") as file:
-        pickle.dump(answer, file)
+def _write_report(report_file: int, report: Report) -> None:
+    with os.fdopen(report_file, "wb") as file:
+        pickle.dump(report, file)
 
 
-def _read_answer(answer_file: int) -> _Answer | None:
-    """Give the worker's answer, or None if it ended before it had written all of it."""
-    with os.fdopen(answer_file, "rb") as file:
+def _read_report(report_file: int) -> Report | None:
+    """Give the worker's report, or None if it ended before it had written all of it."""
+    with os.fdopen(report_file, "rb") as file:
         file.seek(0)
         try:
-            answer = pickle.load(file)
+            report = pickle.load(file)
         except (EOFError, pickle.UnpicklingError):
             return None
-    return answer if isinstance(answer, _Answer) else None
+    return report if isinstance(report, Report) else None
 
 
-def _post_mortem(status: int | None, killed_for_memory: bool) -> _Answer:
-    """Say how a worker ended that gave no answer."""
+def _post_mortem(status: int | None, killed_for_memory: bool) -> Report:
+    """Say how a worker ended that gave no report."""
     code = os.waitstatus_to_exitcode(status) if status is not None else 0
     if code == -signal.SIGKILL and killed_for_memory:
-        return _Answer(
+        return Report(
             state=IterationState.OUT_OF_MEMORY,
             reason="Killed by the kernel: the machine or its container had no memory left.",
         )
     if code < 0:
-        return _Answer(
+        return Report(
             state=IterationState.CRASHED, reason=f"Ended by {signal.Signals(-code).name}."
         )
-    return _Answer(
+    return Report(
         state=IterationState.CRASHED, reason=f"Ended without an answer, with exit code {code}."
     )
 

@@ -11,18 +11,25 @@ import logging
 import pickle
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from multiprocessing.connection import Connection, Pipe, wait
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import cloudpickle
 
 from mlflow_automl_remote.automl import keeper
-from mlflow_automl_remote.automl.executor import Capacity, Executor, Finished, Ticket
+from mlflow_automl_remote.automl.executor import (
+    Call,
+    Capacity,
+    Executor,
+    Finished,
+    Ticket,
+    end_all,
+    loaded,
+)
 from mlflow_automl_remote.automl.keeper import Order, Report
 from mlflow_automl_remote.automl.machine import free_bytes, n_cores
 from mlflow_automl_remote.automl.template import Template
@@ -35,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
-class _Call:
+class _Running:
     """A call under way, and the connection to its keeper."""
 
     ticket: Ticket
@@ -58,7 +65,7 @@ class LocalExecutor(Executor):
         self._template = template or Template.spawn()
         self._grace_s = grace_s
         self._numbers = count()
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, _Running] = {}
         self._lock = threading.Lock()
         self._closed = False
         atexit.register(self.close)
@@ -68,32 +75,21 @@ class LocalExecutor(Executor):
         cores = n_cores()
         return Capacity(n_cores=cores, n_cores_of_one=cores, memory_bytes=free_bytes())
 
-    def submit(  # noqa: PLR0913 - the signature is the protocol's
-        self,
-        function: Callable[[Any], object],
-        argument: object,
-        *,
-        output_dir: Path,
-        reads: Collection[Path] = (),
-        timeout_s: float | None = None,
-        n_threads: int = 1,
-        memory_mb: int | None = None,
-    ) -> Ticket:
-        """Begin to run `function(argument)`; see the protocol."""
-        del reads  # they are here
-        output_dir.mkdir(parents=True, exist_ok=True)
+    def submit(self, call: Call) -> Ticket:
+        """Begin to run a call; see the protocol."""
+        call.output_dir.mkdir(parents=True, exist_ok=True)
         order = Order(
-            payload=cloudpickle.dumps((function, argument)),
-            log=output_dir / keeper.LOG_NAME,
-            timeout_s=timeout_s,
+            payload=cloudpickle.dumps((call.function, call.argument)),
+            log=call.output_dir / keeper.LOG_NAME,
+            timeout_s=call.timeout_s,
             grace_s=self._grace_s,
-            n_threads=n_threads,
-            memory_mb=memory_mb,
+            n_threads=call.n_threads,
+            memory_mb=call.memory_mb,
         )
         with self._lock:
             if self._closed:
                 raise RuntimeError("The executor is closed; nothing more can be submitted to it.")
-            ticket = Ticket(number=next(self._numbers), output_dir=output_dir)
+            ticket = Ticket(number=next(self._numbers), output_dir=call.output_dir)
             self._calls[ticket.number] = self._start(ticket, order)
         return ticket
 
@@ -139,18 +135,15 @@ class LocalExecutor(Executor):
             if self._closed:
                 return
             self._closed = True
-            calls = list(self._calls.values())
-        for call in calls:
-            self.cancel(call.ticket)
-        deadline = time.monotonic() + _CLOSE_LIMIT_S
-        while calls and time.monotonic() < deadline:
-            self.wait_any(1.0)
-            with self._lock:
-                calls = list(self._calls.values())
+        end_all(self, self._left, _CLOSE_LIMIT_S)
         self._template.close()
         atexit.unregister(self.close)
 
-    def _start(self, ticket: Ticket, order: Order) -> _Call:
+    def _left(self) -> list[Ticket]:
+        with self._lock:
+            return [call.ticket for call in self._calls.values()]
+
+    def _start(self, ticket: Ticket, order: Order) -> _Running:
         begun_at_ms = time.time_ns() // 1_000_000
         try:
             connection = self._ask(order)
@@ -159,7 +152,7 @@ class LocalExecutor(Executor):
             self._template.close()
             self._template = Template.spawn(self._template.modules)
             connection = self._ask(order)
-        return _Call(ticket=ticket, connection=connection, begun_at_ms=begun_at_ms)
+        return _Running(ticket=ticket, connection=connection, begun_at_ms=begun_at_ms)
 
     def _ask(self, order: Order) -> Connection:
         ours, theirs = Pipe(duplex=True)
@@ -171,7 +164,7 @@ class LocalExecutor(Executor):
             raise
         return ours
 
-    def _collect(self, call: _Call) -> Finished | None:
+    def _collect(self, call: _Running) -> Finished | None:
         """Read the report of a call that has ended, and forget it; None if another thread has."""
         with self._lock:
             if self._calls.pop(call.ticket.number, None) is None:
@@ -179,20 +172,19 @@ class LocalExecutor(Executor):
         report = _receive(call)
         with call.lock:
             call.connection.close()
-        value, failure = _unpickle(report)
-        return Finished(
+        done = Finished(
             ticket=call.ticket,
-            state=IterationState.FAILED if failure else report.state,
-            value=value,
-            reason=failure or report.reason,
+            state=report.state,
+            reason=report.reason,
             error_type=report.error_type,
             traceback_text=report.traceback_text,
             started_at_ms=report.started_at_ms,
             ended_at_ms=report.ended_at_ms,
         )
+        return loaded(done, lambda: pickle.loads(report.payload))
 
 
-def _receive(call: _Call) -> Report:
+def _receive(call: _Running) -> Report:
     report = None
     with suppress(EOFError, OSError):
         report = pickle.loads(call.connection.recv_bytes())
@@ -205,13 +197,3 @@ def _receive(call: _Call) -> Report:
         started_at_ms=call.begun_at_ms,
         ended_at_ms=time.time_ns() // 1_000_000,
     )
-
-
-def _unpickle(report: Report) -> tuple[object, str]:
-    """Give the value, or None and the reason for which it cannot be had."""
-    if report.state is not IterationState.COMPLETED:
-        return None, ""
-    try:
-        return pickle.loads(report.payload), ""
-    except Exception as error:  # noqa: BLE001 - loading runs code of the result's own class
-        return None, f"Its result cannot be loaded: {type(error).__name__}: {error}"

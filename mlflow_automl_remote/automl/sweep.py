@@ -13,7 +13,7 @@ from typing import Final
 from mlflow_automl_remote.automl import data, pages, sample
 from mlflow_automl_remote.automl.budget import Budget
 from mlflow_automl_remote.automl.control import Control, Whereabouts
-from mlflow_automl_remote.automl.executor import Executor, Finished, Ticket
+from mlflow_automl_remote.automl.executor import Call, Executor, Finished, Ticket
 from mlflow_automl_remote.automl.iteration import (
     IterationResult,
     LoadModel,
@@ -328,7 +328,7 @@ class Sweep:
             job = self._orders.step(step, output_dir, self._driver, self._budget)
             if step.kind == "folds":
                 if_killed = TOO_LONG
-        ticket = self._executor.submit(
+        call = Call(
             job.function,
             job.argument,
             output_dir=output_dir,
@@ -338,6 +338,7 @@ class Sweep:
             n_threads=1 if proposal.is_ensemble else self.plan.n_threads,
             memory_mb=self._config.mem_in_mb,
         )
+        ticket = self._executor.submit(call)
         self._steps[ticket] = step, if_killed
         return ticket
 

@@ -12,15 +12,20 @@ from mlflow_automl_remote.errors import EnvironmentSetupFailed
 if TYPE_CHECKING:
     from docker import DockerClient
 
+    from mlflow_automl_remote.compute.containers import ContainerSpec
     from mlflow_automl_remote.compute.control import Control
     from mlflow_automl_remote.compute.target import Connection
+    from mlflow_automl_remote.compute.targets import TargetSpec
 
 
-def container_checks(connection: Connection, gpus: str) -> Iterator[Check]:
+def container_checks(
+    connection: Connection, container: ContainerSpec, gpus: str
+) -> Iterator[Check]:
     """Look over what there is for the containers of a target; brings and changes nothing.
 
     Args:
-        connection: To a target with a container.
+        connection: To the target.
+        container: In which its sweeps run.
         gpus: Those of the machine, in words.
     """
     with connection.control() as control:
@@ -30,21 +35,19 @@ def container_checks(connection: Connection, gpus: str) -> Iterator[Check]:
                 info = client.info()
                 version = f"its engine {info.get('ServerVersion')} answers at {contained.socket}"
                 yield ok("docker", version)
-                yield _image(connection, client)
+                yield _image(connection.spec, container, client)
                 yield _disk(control, str(info.get("DockerRootDir") or "/var/lib/docker"))
         except EnvironmentSetupFailed as error:  # as a sweep would say it, with the remedy
             yield problem("docker", str(error))
-    if connection.spec.container is not None and connection.spec.container.gpus and not gpus:
+    if container.gpus and not gpus:
         yield warning("gpu", "none found", "Leave out 'gpus', or look at the machine's driver.")
     else:
         yield ok("gpu", gpus or "none; it is not needed")
 
 
-def _image(connection: Connection, client: DockerClient) -> Check:
-    spec = connection.spec
-    assert spec.container is not None  # noqa: S101 - the caller has one
+def _image(spec: TargetSpec, container: ContainerSpec, client: DockerClient) -> Check:
     try:
-        return ok("image", foresee_image(client, spec.container, spec.registry_login, spec.label))
+        return ok("image", foresee_image(client, container, spec.registry_login, spec.label))
     except EnvironmentSetupFailed as error:
         return problem("image", str(error))
 

@@ -85,14 +85,15 @@ def _machine_checks(connection: Connection, max_concurrent: int | None) -> Itera
     for name in ("root", "tmp"):
         yield from _disk(name, facts[name])
     yield from _python(connection)
-    if connection.spec.container is None:
+    container = connection.spec.container
+    if container is None:
         state = {"ok": "it answers", "no access": "it is there, but not for this account"}
         yield ok("docker", state.get(facts["docker"], "none; it is not needed"))
         yield ok("gpu", _gpus(facts) or "none; it is not needed")
     else:
         from mlflow_automl_remote.compute.container_doctor import container_checks
 
-        yield from container_checks(connection, _gpus(facts))
+        yield from container_checks(connection, container, _gpus(facts))
     yield _ray_ports(facts)
     yield from _index(facts)
     yield from _shell(connection)

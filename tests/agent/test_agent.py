@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from data_scripts import WINE
 
 from mlflow_automl_remote import choosing
 from mlflow_automl_remote.agent.charts import save_charts
@@ -22,13 +23,6 @@ from mlflow_automl_remote.journal.file import read
 from mlflow_automl_remote.journal.replay import SweepState, replay
 from mlflow_automl_remote.states import IterationState, SweepStatus
 
-GET_DATA = """
-from sklearn.datasets import load_wine
-
-def get_data():
-    X, y = load_wine(return_X_y=True)
-    return {"X": X, "y": y}
-"""
 SLOW = "import time; time.sleep({seconds})\n"
 IMPATIENT = """
 import sys
@@ -43,7 +37,7 @@ sys.exit(main.main(Path(sys.argv[1])))
 class Workspace:
     """A workspace on this machine, and the agents that are started on it."""
 
-    def __init__(self, path: Path, *, script: str = GET_DATA, **settings: object) -> None:
+    def __init__(self, path: Path, *, script: str = WINE, **settings: object) -> None:
         self.path = path
         (path / "project").mkdir(parents=True)
         (path / "inbox").mkdir()
@@ -216,7 +210,7 @@ def test_a_model_loads_and_predicts_the_users_labels(make: Callable[..., Workspa
 
     workspace = make(
         iterations=1,
-        script=GET_DATA.replace("return {", "y = load_wine().target_names[y]\n    return {"),
+        script=WINE.replace("return {", "y = load_wine().target_names[y]\n    return {"),
     )
     state = workspace.run()
     folder = workspace.path / "artifacts" / str(state.iterations[0].model_path)
@@ -319,7 +313,7 @@ def test_a_finished_sweep_is_left_as_it_is(make: Callable[..., Workspace]) -> No
 
 def test_a_second_agent_does_not_start(make: Callable[..., Workspace]) -> None:
     """One agent at a time works in a workspace; the other one says so and goes."""
-    workspace = make(script=SLOW.format(seconds=60) + GET_DATA)
+    workspace = make(script=SLOW.format(seconds=60) + WINE)
     workspace.start()
     workspace.wait_for(lambda state: state.started is not None)
     assert workspace.start().wait(60) == 3
@@ -329,7 +323,7 @@ def test_a_second_agent_does_not_start(make: Callable[..., Workspace]) -> None:
 @pytest.mark.parametrize("when", ["loading", "searching"])
 def test_a_cancelled_sweep_ends_at_once(make: Callable[..., Workspace], when: str) -> None:
     """Whether data are loaded or iterations run: the last event comes soon and says CANCELLED."""
-    script = GET_DATA if when == "searching" else SLOW.format(seconds=600) + GET_DATA
+    script = WINE if when == "searching" else SLOW.format(seconds=600) + WINE
     workspace = make(script=script, iterations=500)
     agent = workspace.start()
     workspace.wait_for(lambda state: state.started is not None)
@@ -364,7 +358,7 @@ def test_one_iteration_is_cancelled_before_it_begins(make: Callable[..., Workspa
 @pytest.mark.parametrize("when", ["loading", "searching"])
 def test_a_sweep_that_no_client_knows_of_ends(make: Callable[..., Workspace], when: str) -> None:
     """Iterations run while the client makes the run; if it dies first, they do not for long."""
-    script = GET_DATA if when == "searching" else SLOW.format(seconds=600) + GET_DATA
+    script = WINE if when == "searching" else SLOW.format(seconds=600) + WINE
     workspace = make(script=script, iterations=500)
     (workspace.path / "inbox" / f"{'be' * 8}.json").unlink()
     agent = workspace.start(begin_limit_s=6.0)
@@ -388,7 +382,7 @@ def test_a_sweep_goes_on_once_its_client_has_said_so(make: Callable[..., Workspa
 
 def test_the_agent_proves_that_it_lives(make: Callable[..., Workspace]) -> None:
     """agent.json names this very process, and the heartbeat is there."""
-    workspace = make(script=SLOW.format(seconds=60) + GET_DATA)
+    workspace = make(script=SLOW.format(seconds=60) + WINE)
     agent = workspace.start()
     workspace.wait_for(lambda state: state.started is not None)
     identity = json.loads((workspace.path / "agent.json").read_bytes())

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from data_scripts import WINE
 from small_disk import fill, small_disk
 
 from mlflow_automl_remote.agent.disk import LEAST_BYTES
@@ -16,13 +17,6 @@ from mlflow_automl_remote.journal.file import read
 from mlflow_automl_remote.journal.replay import SweepState, replay
 from mlflow_automl_remote.states import IterationState, SweepStatus
 
-SCRIPT = """
-from sklearn.datasets import load_wine
-
-def get_data():
-    X, y = load_wine(return_X_y=True)
-    return {"X": X, "y": y}
-"""
 N_ITERATIONS = 3
 # An agent whose disk fills up at a moment of the second iteration.
 PROGRAM = """
@@ -62,7 +56,7 @@ class Agent:
         self.path = disk / "sweep"
         (self.path / "project").mkdir(parents=True)
         (self.path / "inbox").mkdir()
-        (self.path / "project" / "get_data.py").write_text(SCRIPT)
+        (self.path / "project" / "get_data.py").write_text(WINE)
         config = AutoMLConfig.parse(
             {
                 "task": "classification", "iterations": N_ITERATIONS, "n_cross_validations": 3,

@@ -30,7 +30,7 @@ from calls import (
     shout,
 )
 
-from mlflow_automl_remote.automl.executor import Executor
+from mlflow_automl_remote.automl.executor import Call, Executor
 from mlflow_automl_remote.automl.keeper import LOG_NAME, MAX_PROCESSES
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.states import IterationState
@@ -47,7 +47,7 @@ def executor() -> Iterator[Executor]:
 
 def test_endless_output_does_not_fill_the_disk(executor: Executor, tmp_path: Path) -> None:
     """Of half a gigabyte of NUL, latin-1 and colours the log keeps the beginning and the end."""
-    assert executor.run(shout, 500, output_dir=tmp_path).state is IterationState.COMPLETED
+    assert executor.run(Call(shout, 500, output_dir=tmp_path)).state is IterationState.COMPLETED
     log = (tmp_path / LOG_NAME).read_bytes()
     assert len(log) < 400 * 2**20
     assert log.startswith(b"\x00 gr\xfc\xdfe")
@@ -59,7 +59,7 @@ def test_a_crash_in_native_code_leaves_its_traceback_in_the_log(
     executor: Executor, tmp_path: Path
 ) -> None:
     """Python's fault handler is on."""
-    executor.run(die_by, signal.SIGSEGV, output_dir=tmp_path)
+    executor.run(Call(die_by, signal.SIGSEGV, output_dir=tmp_path))
     assert "Segmentation fault" in (tmp_path / LOG_NAME).read_text()
 
 
@@ -70,7 +70,7 @@ def test_a_fork_bomb_is_killed_with_all_that_it_started(
     if MAX_PROCESSES >= 2**8:
         pytest.skip("so many cores need a bigger bomb than is good for a test")
     begun = time.monotonic()
-    done = executor.run(multiply, 8, output_dir=tmp_path)
+    done = executor.run(Call(multiply, 8, output_dir=tmp_path))
     assert done.state is IterationState.CRASHED
     assert f"started more than {MAX_PROCESSES} processes" in done.reason
     assert time.monotonic() - begun < DEADLINE_S
@@ -80,14 +80,14 @@ def test_a_daemon_does_not_outlive_the_function_that_left_it(
     executor: Executor, tmp_path: Path
 ) -> None:
     """The function's value counts all the same."""
-    done = executor.run(leave_a_daemon, tmp_path / "pid", output_dir=tmp_path)
+    done = executor.run(Call(leave_a_daemon, tmp_path / "pid", output_dir=tmp_path))
     assert done.value == "done"
     assert not is_alive(read_pids(tmp_path / "pid", 1)[0])
 
 
 def test_a_killed_keeper_takes_its_function_along(executor: Executor, tmp_path: Path) -> None:
     """Even then there is an answer."""
-    ticket = executor.submit(linger, str(tmp_path / "pids"), output_dir=tmp_path)
+    ticket = executor.submit(Call(linger, str(tmp_path / "pids"), output_dir=tmp_path))
     workers = read_pids(tmp_path / "pids", 3)
     keepers = {parent(pid) for pid in workers} - set(workers)
     for keeper in keepers:
@@ -105,13 +105,14 @@ import sys
 sys.path.insert(0, {folder!r})
 from pathlib import Path
 from functions import double, give_open_files_of
+from mlflow_automl_remote.automl.executor import Call
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.template import Template
 name = {folder!r} + "/held"
 held = open(name, "w")
 with LocalExecutor(Template.fork()) as executor:
-    doubled = executor.run(double, 21, output_dir=Path({folder!r}, "a")).value
-    files = executor.run(give_open_files_of, name, output_dir=Path({folder!r}, "b"))
+    doubled = executor.run(Call(double, 21, output_dir=Path({folder!r}, "a"))).value
+    files = executor.run(Call(give_open_files_of, name, output_dir=Path({folder!r}, "b")))
     print(doubled, files.value)
 """
 
@@ -121,10 +122,11 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {folder!r})
 from functions import linger
+from mlflow_automl_remote.automl.executor import Call
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 if __name__ == "__main__":
     executor = LocalExecutor()
-    executor.submit(linger, {pids!r}, output_dir=Path({folder!r}))
+    executor.submit(Call(linger, {pids!r}, output_dir=Path({folder!r})))
     time.sleep(600)
 """
 
@@ -147,7 +149,7 @@ def test_a_warm_start_imports_nothing(executor: Executor, tmp_path: Path) -> Non
     taken = []
     for _ in range(10):
         begun = time.perf_counter()
-        executor.run(double, 1, output_dir=tmp_path)
+        executor.run(Call(double, 1, output_dir=tmp_path))
         taken.append(time.perf_counter() - begun)
     assert min(taken) < 0.4
 
@@ -155,20 +157,20 @@ def test_a_warm_start_imports_nothing(executor: Executor, tmp_path: Path) -> Non
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_native_threads_are_limited(executor: Executor, tmp_path: Path, n_threads: int) -> None:
     """By environment for children, and in the libraries that are loaded already."""
-    done = executor.run(give_threads, None, output_dir=tmp_path, n_threads=n_threads)
+    done = executor.run(Call(give_threads, None, output_dir=tmp_path, n_threads=n_threads))
     assert done.value == (str(n_threads), n_threads)
 
 
 def test_a_killed_template_is_made_anew(tmp_path: Path) -> None:
     """The kernel may choose it when memory runs out; what comes after is run all the same."""
     with LocalExecutor(grace_s=0.1) as executor:
-        before = executor.run(give_grandparent, None, output_dir=tmp_path).value
+        before = executor.run(Call(give_grandparent, None, output_dir=tmp_path)).value
         assert isinstance(before, int)
         gone = os.pidfd_open(before)
         os.kill(before, signal.SIGKILL)
         assert wait([gone], DEADLINE_S)  # with all its threads, which a look at /proc does not say
         os.close(gone)
-        after = executor.run(give_grandparent, None, output_dir=tmp_path)
+        after = executor.run(Call(give_grandparent, None, output_dir=tmp_path))
         assert after.state is IterationState.COMPLETED, after.reason
         assert after.value != before
 
@@ -186,9 +188,9 @@ def test_a_fork_of_this_process_is_a_template_too(tmp_path: Path) -> None:
 def test_closing_kills_what_runs_and_refuses_what_comes(tmp_path: Path) -> None:
     """Closing twice is closing once."""
     with LocalExecutor(grace_s=0.1) as executor:
-        executor.submit(linger, str(tmp_path / "pids"), output_dir=tmp_path)
+        executor.submit(Call(linger, str(tmp_path / "pids"), output_dir=tmp_path))
         pids = read_pids(tmp_path / "pids", 3)
     executor.close()
     assert not any(map(is_alive, pids))
     with pytest.raises(RuntimeError, match="closed"):
-        executor.submit(double, 1, output_dir=tmp_path)
+        executor.submit(Call(double, 1, output_dir=tmp_path))

@@ -36,7 +36,7 @@ from calls import (
     read_pids,
 )
 
-from mlflow_automl_remote.automl.executor import Executor, Finished
+from mlflow_automl_remote.automl.executor import Call, Executor, Finished
 from mlflow_automl_remote.automl.keeper import LOG_NAME, MAX_RESULT_BYTES
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.errors import ClusterUnusable
@@ -95,7 +95,7 @@ class TestExecutor:
     ) -> None:
         """Print, file descriptor and warnings all end in the log; times are true."""
         before_ms = time.time_ns() // 1_000_000
-        done = executor.run(double, 21, output_dir=tmp_path / "new")
+        done = executor.run(Call(double, 21, output_dir=tmp_path / "new"))
         assert (done.state, done.value, done.reason) == (IterationState.COMPLETED, 42, "")
         log = (tmp_path / "new" / LOG_NAME).read_text()
         assert "to standard output" in log
@@ -114,7 +114,7 @@ class TestExecutor:
         reason: str,
     ) -> None:
         """The state tells the kinds apart, and the reason is one line."""
-        done = executor.run(function, argument, output_dir=tmp_path)
+        done = executor.run(Call(function, argument, output_dir=tmp_path))
         assert state is done.state
         assert reason in done.reason
         assert "\n" not in done.reason
@@ -124,21 +124,23 @@ class TestExecutor:
         self, executor: Executor, tmp_path: Path
     ) -> None:
         """As text, for the record and in the log."""
-        done = executor.run(raise_value_error, "why", output_dir=tmp_path)
+        done = executor.run(Call(raise_value_error, "why", output_dir=tmp_path))
         assert done.error_type == "ValueError"
         assert "raise_value_error" in done.traceback_text
         assert "ValueError: why" in (tmp_path / LOG_NAME).read_text()
 
     def test_a_time_limit_kills_the_whole_tree(self, executor: Executor, tmp_path: Path) -> None:
         """Those that ignore SIGTERM and those in a session of their own too."""
-        done = executor.run(linger, str(tmp_path / "pids"), output_dir=tmp_path, timeout_s=1.5)
+        done = executor.run(
+            Call(linger, str(tmp_path / "pids"), output_dir=tmp_path, timeout_s=1.5)
+        )
         assert done.state is IterationState.TIMED_OUT
         assert done.reason == "Killed at its time limit of 1.5 s."
         assert [is_alive(pid) for pid in read_pids(tmp_path / "pids", 3)] == [False] * 3
 
     def test_cancelling_kills_the_whole_tree(self, executor: Executor, tmp_path: Path) -> None:
         """From another thread than the one that waits; a second time changes nothing."""
-        ticket = executor.submit(linger, str(tmp_path / "pids"), output_dir=tmp_path)
+        ticket = executor.submit(Call(linger, str(tmp_path / "pids"), output_dir=tmp_path))
         got: list[Finished] = []
         waiter = threading.Thread(target=lambda: got.extend(executor.wait_any(tickets=[ticket])))
         waiter.start()
@@ -154,8 +156,8 @@ class TestExecutor:
         self, executor: Executor, tmp_path: Path
     ) -> None:
         """A short call does not wait for a long one; nothing to wait for is no error."""
-        long = executor.submit(time.sleep, 600, output_dir=tmp_path / "long")
-        short = executor.submit(double, 1, output_dir=tmp_path / "short")
+        long = executor.submit(Call(time.sleep, 600, output_dir=tmp_path / "long"))
+        short = executor.submit(Call(double, 1, output_dir=tmp_path / "short"))
         first = executor.wait_any(DEADLINE_S, tickets=[long, short])
         assert [short] == [each.ticket for each in first]
         assert executor.wait_any(0.05, tickets=[long, short]) == []
@@ -165,7 +167,7 @@ class TestExecutor:
 
     def test_a_memory_limit_kills_what_uses_more(self, executor: Executor, tmp_path: Path) -> None:
         """Without harm to what runs beside it."""
-        done = executor.run(fill_memory, 200, output_dir=tmp_path, memory_mb=100)
+        done = executor.run(Call(fill_memory, 200, output_dir=tmp_path, memory_mb=100))
         assert done.state is IterationState.OUT_OF_MEMORY
         assert done.reason == "Killed at its memory limit of 100 MB (mem_in_mb)."
 
@@ -173,17 +175,17 @@ class TestExecutor:
         self, executor: Executor, tmp_path: Path
     ) -> None:
         """A large one that is allowed comes whole."""
-        done = executor.run(give_bytes, MAX_RESULT_BYTES, output_dir=tmp_path)
+        done = executor.run(Call(give_bytes, MAX_RESULT_BYTES, output_dir=tmp_path))
         assert done.state is IterationState.FAILED
         assert "more than the 67 MB that may be given back" in done.reason
-        done = executor.run(give_bytes, MAX_RESULT_BYTES // 2, output_dir=tmp_path)
+        done = executor.run(Call(give_bytes, MAX_RESULT_BYTES // 2, output_dir=tmp_path))
         assert done.value == bytes(MAX_RESULT_BYTES // 2)
 
     def test_a_call_whose_keeper_is_lost_ends_as_crashed(
         self, executor: Executor, tmp_path: Path
     ) -> None:
         """The executor goes on."""
-        ticket = executor.submit(linger, str(tmp_path / "pids"), output_dir=tmp_path / "a")
+        ticket = executor.submit(Call(linger, str(tmp_path / "pids"), output_dir=tmp_path / "a"))
         pids = read_pids(tmp_path / "pids", 3)
         for keeper in {parent(pid) for pid in pids} - set(pids):
             os.kill(keeper, signal.SIGKILL)
@@ -192,7 +194,7 @@ class TestExecutor:
         for pid in pids:
             if is_alive(pid):  # only the worker itself dies with its keeper
                 os.kill(pid, signal.SIGKILL)
-        assert executor.run(double, 1, output_dir=tmp_path / "b").value == 2
+        assert executor.run(Call(double, 1, output_dir=tmp_path / "b")).value == 2
 
     def test_what_a_call_reads_is_there_and_what_it_writes_comes_back(
         self, executor: Executor, tmp_path: Path
@@ -203,10 +205,12 @@ class TestExecutor:
             (tmp_path / "data" / "data.txt").write_text(text)
             output = tmp_path / text
             ticket = executor.submit(
-                read_and_write,
-                (tmp_path / "data", output),
-                output_dir=output,
-                reads=[tmp_path / "data"],
+                Call(
+                    read_and_write,
+                    (tmp_path / "data", output),
+                    output_dir=output,
+                    reads=[tmp_path / "data"],
+                )
             )
             done = executor.wait_any(DEADLINE_S, tickets=[ticket])[0]
             assert (done.value, done.reason) == (text, "")
@@ -219,7 +223,7 @@ class TestExecutor:
     ) -> None:
         """It is the caller's mistake."""
         with pytest.raises(TypeError, match="cannot pickle"):
-            executor.submit(double, threading.Lock(), output_dir=tmp_path)
+            executor.submit(Call(double, threading.Lock(), output_dir=tmp_path))
 
 
 def test_calls_on_a_cluster_wait_for_their_cores_and_use_all_nodes(
@@ -228,7 +232,8 @@ def test_calls_on_a_cluster_wait_for_their_cores_and_use_all_nodes(
     """One that waits can be cancelled; each says which node it ran on."""
     n_cores = on_ray.capacity().n_cores
     tickets = [
-        on_ray.submit(time.sleep, 2, output_dir=tmp_path / str(n)) for n in range(n_cores + 1)
+        on_ray.submit(Call(time.sleep, 2, output_dir=tmp_path / str(n)))
+        for n in range(n_cores + 1)
     ]
     assert on_ray.cancel(tickets[-1])
     ended = on_ray.wait_any(DEADLINE_S, tickets=tickets[-1:])
@@ -251,7 +256,8 @@ def test_a_node_that_joins_is_used_and_one_that_dies_gives_its_calls_back(
     poll(lambda: on_ray.capacity().n_cores == n_cores + 2, "the node is there", START_S)
     pids = [tmp_path / f"pids{n}" for n in range(n_cores + 2)]
     tickets = [
-        on_ray.submit(linger, str(file), output_dir=tmp_path / f"of_{file.name}") for file in pids
+        on_ray.submit(Call(linger, str(file), output_dir=tmp_path / f"of_{file.name}"))
+        for file in pids
     ]
     running = [read_pids(file, 3) for file in pids]
     ray_cluster.kill(node)

@@ -17,6 +17,7 @@ from mlflow_automl_remote.automl.components.base import Pace
 from mlflow_automl_remote.automl.components.pace import Stopwatch
 from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.ensemble.run import Member, within
+from mlflow_automl_remote.automl.executor import Call
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.proposals import Proposal
 from mlflow_automl_remote.automl.racing.driver import Driver, Settings
@@ -217,7 +218,7 @@ def raced(cancer: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Sweep
         }
     )
     with LocalExecutor() as executor:
-        executor.run(len, "ready", output_dir=tmp_path_factory.mktemp("log"))
+        executor.run(Call(len, "ready", output_dir=tmp_path_factory.mktemp("log")))
         begun = time.monotonic()
         result = Sweep(
             config,

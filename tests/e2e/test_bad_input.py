@@ -6,16 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from data_scripts import WINE
 from sshd import SshServer, fingerprint, make_key
 from user_terminal import Terminal
-
-WINE = """
-from sklearn.datasets import load_wine
-
-def get_data():
-    X, y = load_wine(return_X_y=True)
-    return {"X": X, "y": y}
-"""
 
 
 def assert_clean_failure(terminal: Terminal, outcome: tuple[int, str], expected: str) -> None:

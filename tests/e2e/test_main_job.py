@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from data_scripts import WINE
 from mlflow.artifacts import download_artifacts
 from sshd import SshServer
 from user_terminal import BIN, REPOSITORY, Terminal
@@ -24,13 +25,6 @@ SIX_PARTS = (
     "per_class_summary",
     "per_class_imp",
 )
-WINE = """
-from sklearn.datasets import load_wine
-
-def get_data():
-    X, y = load_wine(return_X_y=True)
-    return {"X": X, "y": y}
-"""
 
 
 def test_the_sweep_of_the_article_over_ssh(

@@ -8,20 +8,13 @@ from typing import TYPE_CHECKING
 
 import mlflow
 import pytest
+from data_scripts import WINE
 from sklearn.datasets import load_wine
 from user_terminal import Terminal
 from waiting import wait_until
 
 if TYPE_CHECKING:
     from ray_cluster import RayCluster
-
-WINE = """
-from sklearn.datasets import load_wine
-
-def get_data():
-    X, y = load_wine(return_X_y=True)
-    return {"X": X, "y": y}
-"""
 
 
 def test_a_sweep_on_a_cluster_survives_the_loss_of_a_node(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from data_scripts import QUICK, WINE
 from sshd import SshServer, public, running_sshd
 from user_terminal import with_store
 from waiting import wait_until
@@ -20,22 +21,7 @@ import mlflow_automl_remote
 from mlflow_automl_remote import azure
 from mlflow_automl_remote.errors import ConfigurationError, IterationNotFound, SweepNotFound
 
-WINE = """
-from sklearn.datasets import load_wine
-
-def get_data():
-    X, y = load_wine(return_X_y=True)
-    return {"X": X, "y": y}
-"""
-SETTINGS = {
-    "task": "classification",
-    "primary_metric": "AUC_weighted",
-    "n_cross_validations": 3,
-    "model_explainability": False,
-    "charts": "none",
-    "max_concurrent_iterations": 1,
-    "allowed_models": ["LogisticRegression", "KNN", "DecisionTree"],
-}
+SETTINGS = {**QUICK, "max_concurrent_iterations": 1}
 
 
 @pytest.fixture

@@ -9,19 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from data_scripts import WINE
 from sshd import make_key, public, running_sshd
 from user_terminal import BIN, Terminal
 
 PASSPHRASE = "planted-passphrase-7c1e"
 OURS = "planted-on-the-client-93ab"
 THEIRS = "planted-on-the-target-20fd"
-WINE = """
-from sklearn.datasets import load_wine
-
-def get_data():
-    X, y = load_wine(return_X_y=True)
-    return {"X": X, "y": y}
-"""
 
 
 def _seen_in_arguments(stop: threading.Event, found: set[str]) -> None:

@@ -7,26 +7,11 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from data_scripts import QUICK, WINE
 from mlflow import MlflowClient
 
 import mlflow_automl_remote
 from mlflow_automl_remote.errors import ConfigurationError
-
-WINE = """
-from sklearn.datasets import load_wine
-
-def get_data():
-    X, y = load_wine(return_X_y=True)
-    return {"X": X, "y": y}
-"""
-SETTINGS = {
-    "task": "classification",
-    "primary_metric": "AUC_weighted",
-    "n_cross_validations": 3,
-    "model_explainability": False,
-    "charts": "none",
-    "allowed_models": ["LogisticRegression", "KNN", "DecisionTree"],
-}
 
 
 def test_a_second_sweep_starts_with_the_best_pipeline_of_the_first(
@@ -42,7 +27,7 @@ def test_a_second_sweep_starts_with_the_best_pipeline_of_the_first(
 
     def sweep(**settings: object) -> mlflow_automl_remote.SweepRun:
         run = mlflow_automl_remote.submit(
-            {**SETTINGS, **settings}, project=project, experiment_name="wine"
+            {**QUICK, **settings}, project=project, experiment_name="wine"
         )
         assert run.wait(show=False) == "COMPLETED"
         return run

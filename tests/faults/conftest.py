@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data_scripts import WINE
 from mlflow import MlflowClient
 from sshd import SshServer
 from tcp_proxy import Proxy, running_proxy
@@ -28,13 +29,6 @@ from mlflow_automl_remote.journal.replay import SweepState
 from mlflow_automl_remote.publishing import ParentFacts
 from mlflow_automl_remote.sweep_run import SweepHandle
 
-WINE = """
-from sklearn.datasets import load_wine
-
-def get_data():
-    X, y = load_wine(return_X_y=True)
-    return {"X": X, "y": y}
-"""
 SETTINGS = """
 task: classification
 iterations: 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import mlflow
@@ -24,17 +24,27 @@ def told() -> list[str]:
     return []
 
 
-@pytest.fixture
-def find(new_store: Any, told: list[str]) -> Iterator[Callable[..., WarmStart | None]]:
-    """Look in a store as a sweep of given settings would."""
+class Finder:
+    """Looks in a store as a sweep of given settings would.
 
-    def find(wanted: str, **settings: object) -> WarmStart | None:
+    Attributes:
+        store: Where tests put sweeps.
+    """
+
+    def __init__(self, store: Any, told: list[str]) -> None:
+        self.store = store
+        self._told = told
+
+    def __call__(self, wanted: str, **settings: object) -> WarmStart | None:
         given = {"task": "classification", "primary_metric": "AUC_weighted"}
-        return earlier.find(wanted, AutoMLConfig.parse(given | settings), told.append)
+        return earlier.find(wanted, AutoMLConfig.parse(given | settings), self._told.append)
 
-    find.store = new_store()  # type: ignore[attr-defined]  # where tests put sweeps
-    mlflow.set_tracking_uri(find.store.uri)  # type: ignore[attr-defined]
-    yield find
+
+@pytest.fixture
+def find(new_store: Any, told: list[str]) -> Iterator[Finder]:
+    finder = Finder(new_store(), told)
+    mlflow.set_tracking_uri(finder.store.uri)
+    yield finder
     mlflow.set_tracking_uri(None)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mlflow_automl_remote.automl.cluster import located
 from mlflow_automl_remote.automl.cluster.node import NodeAnswer
-from mlflow_automl_remote.automl.executor import Finished, Ticket
+from mlflow_automl_remote.automl.executor import Finished, Ticket, loaded
 from mlflow_automl_remote.states import IterationState
 
 
@@ -35,23 +36,9 @@ def finished(began: Began, answer: NodeAnswer, root: Path) -> Finished:
         answer: Of the node.
         root: That paths in the result are below here.
     """
-    value, failure = None, ""
-    if answer.state is IterationState.COMPLETED:
-        try:
-            value = located.loads(answer.payload, root)
-        except Exception as error:  # noqa: BLE001 - loading runs code of the result's own class
-            failure = f"Its result cannot be loaded: {type(error).__name__}: {error}"
-    return Finished(
-        ticket=began.ticket,
-        state=IterationState.FAILED if failure else answer.state,
-        value=value,
-        reason=failure or answer.reason,
-        error_type=answer.error_type,
-        traceback_text=answer.traceback_text,
-        started_at_ms=answer.started_at_ms,
-        ended_at_ms=answer.ended_at_ms,
-        node=began.node,
-    )
+    payload: Any = answer.done.value
+    done = replace(answer.done, ticket=began.ticket, node=began.node, value=None)
+    return loaded(done, lambda: located.loads(payload, root))
 
 
 def ended(began: Began, state: IterationState, reason: str, *, is_lost: bool = False) -> Finished:
@@ -64,16 +51,6 @@ def ended(began: Began, state: IterationState, reason: str, *, is_lost: bool = F
         ended_at_ms=now_ms(),
         node=began.node,
         is_lost=is_lost,
-    )
-
-
-def never_began() -> NodeAnswer:
-    """Answer for a call that was cancelled before a node had it."""
-    return NodeAnswer(
-        state=IterationState.CANCELLED,
-        reason="Cancelled on request.",
-        started_at_ms=now_ms(),
-        ended_at_ms=now_ms(),
     )
 
 

@@ -13,7 +13,7 @@ import cloudpickle
 _root: ContextVar[Path] = ContextVar("root")
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # it has no types
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no types
     def __init__(self, file: io.BytesIO, root: Path) -> None:
         super().__init__(file)
         self._root = root

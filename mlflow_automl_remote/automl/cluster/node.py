@@ -19,11 +19,11 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from mlflow_automl_remote.automl.cluster import located
 from mlflow_automl_remote.automl.cluster.parcel import Get, Parcel, Put, pack, unpack
-from mlflow_automl_remote.automl.executor import Finished, Ticket
+from mlflow_automl_remote.automl.executor import Call, Finished, Ticket
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.template import Template
 from mlflow_automl_remote.states import IterationState
@@ -75,21 +75,15 @@ class NodeOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeAnswer:
-    """How a call ended; see `Finished`.
+    """How a call ended.
 
     Attributes:
-        payload: Its result, pickled; empty unless COMPLETED.
+        done: As the node's own executor tells it; the value is the result, pickled.
         output: What it wrote.
     """
 
-    state: IterationState
-    payload: bytes = b""
-    reason: str = ""
-    error_type: str = ""
-    traceback_text: str = ""
-    started_at_ms: int
-    ended_at_ms: int
-    output: Parcel = ()
+    done: Finished
+    output: Parcel
 
 
 class Node:
@@ -124,7 +118,7 @@ class Node:
             if own.get(name) != version:
                 found = f"{name} {own[name]}" if name in own else f"no {name}"
                 return f"it has {found}, and the head of the sweep {version}"
-        done = self._executor.run(math.sqrt, 4.0, output_dir=self._root / "check")
+        done = self._executor.run(Call(math.sqrt, 4.0, output_dir=self._root / "check"))
         if done.state is IterationState.COMPLETED:
             return ""
         return self._why_not() or done.reason
@@ -133,15 +127,16 @@ class Node:
         """Run a call to its end."""
         output = self._root / order.output
         self._prepare(order, output)
+        call = Call(
+            _run_located,
+            (self._root, order.payload),
+            output_dir=output,
+            timeout_s=order.timeout_s,
+            n_threads=order.n_threads,
+            memory_mb=order.memory_mb,
+        )
         with self._lock:
-            ticket = self._executor.submit(
-                _run_located,
-                (self._root, order.payload),
-                output_dir=output,
-                timeout_s=order.timeout_s,
-                n_threads=order.n_threads,
-                memory_mb=order.memory_mb,
-            )
+            ticket = self._executor.submit(call)
             self._running[order.key] = ticket
             if order.key in self._unwanted:
                 self._executor.cancel(ticket)
@@ -151,7 +146,7 @@ class Node:
             self._unwanted.discard(order.key)
         read = [read.place for read in order.reads]
         inside = [name[len(order.output) + 1 :] for name in read if _is_below(name, order.output)]
-        answer = _answer(done, pack(output, self._put, leave_out=inside))
+        answer = NodeAnswer(done=done, output=pack(output, self._put, leave_out=inside))
         self._remove(order.output)
         return answer
 
@@ -213,20 +208,6 @@ def _run_located(order: tuple[Path, bytes]) -> bytes:
     root, payload = order
     function, argument = located.loads(payload, root)
     return located.dumps(function(argument), root)
-
-
-def _answer(done: Finished, output: Parcel) -> NodeAnswer:
-    payload: Any = done.value if done.state is IterationState.COMPLETED else b""
-    return NodeAnswer(
-        state=done.state,
-        payload=payload,
-        reason=done.reason,
-        error_type=done.error_type,
-        traceback_text=done.traceback_text,
-        started_at_ms=done.started_at_ms,
-        ended_at_ms=done.ended_at_ms,
-        output=output,
-    )
 
 
 def _is_below(place: str, folder: str) -> bool:

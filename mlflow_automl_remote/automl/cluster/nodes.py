@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
@@ -158,4 +157,4 @@ def _kill(node: KnownNode) -> None:
     try:
         ray.kill(node.actor)
     except (RayError, ValueError) as error:  # it is dead, or was never there
-        _log.debug("%s of %s, process %d", error, node.name, os.getpid())
+        _log.debug("What runs calls on %s has ended already: %s", node.name, error)

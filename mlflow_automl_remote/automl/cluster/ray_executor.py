@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -23,12 +23,18 @@ from mlflow_automl_remote.automl.cluster.endings import (
     ended,
     finished,
     is_loss,
-    never_began,
     now_ms,
 )
 from mlflow_automl_remote.automl.cluster.node import NodeAnswer, NodeOrder, Read
 from mlflow_automl_remote.automl.cluster.parcel import pack, unpack, version_of
-from mlflow_automl_remote.automl.executor import Capacity, Executor, Finished, Ticket
+from mlflow_automl_remote.automl.executor import (
+    Call,
+    Capacity,
+    Executor,
+    Finished,
+    Ticket,
+    end_all,
+)
 from mlflow_automl_remote.automl.local_executor import TERM_GRACE_S
 from mlflow_automl_remote.automl.template import PRELOAD
 from mlflow_automl_remote.errors import ClusterUnusable
@@ -49,7 +55,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Call:
+class _Underway:
     """A call that has not been given back yet."""
 
     ticket: Ticket
@@ -92,8 +98,8 @@ class RayExecutor(Executor):
         self._root = root
         self._changed = threading.Condition()
         self._numbers = count()
-        self._calls: dict[int, _Call] = {}
-        self._waiting: deque[_Call] = deque()
+        self._calls: dict[int, _Underway] = {}
+        self._waiting: deque[_Underway] = deque()
         self._places = Places()
         self._nodes = Nodes(modules, grace_s, partial(self._later, self._node_checked))
         self._sent: dict[str, Read] = {}
@@ -120,47 +126,38 @@ class RayExecutor(Executor):
             is_reserved=True,
         )
 
-    def submit(  # noqa: PLR0913 - the signature is the protocol's
-        self,
-        function: Callable[[Any], object],
-        argument: object,
-        *,
-        output_dir: Path,
-        reads: Collection[Path] = (),
-        timeout_s: float | None = None,
-        n_threads: int = 1,
-        memory_mb: int | None = None,
-    ) -> Ticket:
-        """Begin to run `function(argument)`, once there is a place; see the protocol.
+    def submit(self, call: Call) -> Ticket:
+        """Begin to run a call once there is a place; see the protocol.
 
         The time limit begins with its process. All folders have to be below the root.
         """
         from mlflow_automl_remote.automl.cluster.places import Shape
 
-        output_dir.mkdir(parents=True, exist_ok=True)
+        call.output_dir.mkdir(parents=True, exist_ok=True)
         key = next(self._numbers)
         order = NodeOrder(
             key=key,
-            payload=located.dumps((function, argument), self._root),
-            output=self._place_of(output_dir),
-            reads=tuple(self._send(path) for path in reads),
-            timeout_s=timeout_s,
-            n_threads=n_threads,
-            memory_mb=memory_mb,
+            payload=located.dumps((call.function, call.argument), self._root),
+            output=self._place_of(call.output_dir),
+            reads=tuple(self._send(path) for path in call.reads),
+            timeout_s=call.timeout_s,
+            n_threads=call.n_threads,
+            memory_mb=call.memory_mb,
         )
-        call = _Call(
-            ticket=Ticket(number=key, output_dir=output_dir),
+        memory_bytes = (call.memory_mb or 0) * _BYTES_PER_MB
+        underway = _Underway(
+            ticket=Ticket(number=key, output_dir=call.output_dir),
             order=order,
-            shape=Shape(n_cores=n_threads, memory_bytes=(memory_mb or 0) * _BYTES_PER_MB),
+            shape=Shape(n_cores=call.n_threads, memory_bytes=memory_bytes),
             begun_at_ms=now_ms(),
         )
         with self._changed:
             if self._is_closed:
                 raise RuntimeError("The executor is closed; nothing more can be submitted to it.")
-            self._calls[key] = call
-            self._waiting.append(call)
+            self._calls[key] = underway
+            self._waiting.append(underway)
             self._dispatch()
-        return call.ticket
+        return underway.ticket
 
     def wait_any(
         self, timeout_s: float | None = None, *, tickets: Collection[Ticket] | None = None
@@ -171,14 +168,14 @@ class RayExecutor(Executor):
             while True:
                 numbers = list(self._calls) if tickets is None else [one.number for one in tickets]
                 calls = [self._calls[each] for each in numbers if each in self._calls]
-                ended = [call for call in calls if call.end is not None]
+                ended = [(call, call.end) for call in calls if call.end is not None]
                 left_s = None if deadline is None else deadline - time.monotonic()
                 if ended or not calls or (left_s is not None and left_s <= 0):
                     break
                 self._changed.wait(left_s)
-            for call in ended:
+            for call, _ in ended:
                 del self._calls[call.ticket.number]
-        return [self._collect(call) for call in ended]
+        return [self._collect(call, end) for call, end in ended]
 
     def cancel(self, ticket: Ticket) -> bool:
         """Have a call killed on its node; see the protocol."""
@@ -195,7 +192,7 @@ class RayExecutor(Executor):
                 return True
             self._waiting.remove(call)
             call.end = Future()
-            call.end.set_result(never_began())
+            call.end.set_exception(CancelledError())
             self._changed.notify_all()
         return True
 
@@ -205,14 +202,7 @@ class RayExecutor(Executor):
             if self._is_closed:
                 return
             self._is_closed = True
-            calls = list(self._calls.values())
-        for call in calls:
-            self.cancel(call.ticket)
-        deadline = time.monotonic() + CLOSE_LIMIT_S
-        while calls and time.monotonic() < deadline:
-            self.wait_any(1.0)
-            with self._changed:
-                calls = list(self._calls.values())
+        end_all(self, self._left, CLOSE_LIMIT_S)
         self._stop.set()
         self._watcher.join()
         with self._changed:
@@ -220,6 +210,10 @@ class RayExecutor(Executor):
             self._places.close()
         if self._is_own_connection:
             self._ray.shutdown()
+
+    def _left(self) -> list[Ticket]:
+        with self._changed:
+            return [call.ticket for call in self._calls.values()]
 
     def _place_of(self, folder: Path) -> str:
         if not folder.is_relative_to(self._root):
@@ -257,7 +251,7 @@ class RayExecutor(Executor):
         """Have the watcher do something: threads that Ray calls back in must not call Ray."""
         self._news.put(partial(function, *arguments))
 
-    def _ended(self, call: _Call, place: Any, end: Future[NodeAnswer]) -> None:
+    def _ended(self, call: _Underway, place: Any, end: Future[NodeAnswer]) -> None:
         call.end = end
         if is_loss(end.exception()):
             self._lose(call.node)
@@ -311,7 +305,7 @@ class RayExecutor(Executor):
                         self._places.give_back()
                     self._dispatch()
                     self._changed.notify_all()
-            except Exception as error:  # noqa: BLE001 - Ray's errors; the head may be back soon
+            except Exception as error:  # noqa: BLE001 - Ray's have no class in common; the head may be back
                 _log.warning("The cluster does not say what there is: %s", error)
 
     def _next_news(self) -> list[Callable[[], None]]:
@@ -329,10 +323,8 @@ class RayExecutor(Executor):
             if node is not None:
                 self._lose(node)
 
-    def _collect(self, call: _Call) -> Finished:
+    def _collect(self, call: _Underway, end: Future[NodeAnswer]) -> Finished:
         """Bring what a call left; where that is lost with its node, the call is."""
-        end = call.end
-        assert end is not None  # noqa: S101 - it has ended
         node = "" if call.node is None else call.node.name
         began = Began(ticket=call.ticket, node=node, at_ms=call.begun_at_ms)
         error = end.exception()
