@@ -66,6 +66,7 @@ class Evaluation:
         rounds: Mean number of boosting rounds that were best; None unless stopped early.
         fit_s: Seconds of all fits of the folds.
         predict_s: Seconds of all predictions.
+        rows: What the model of the last fold was fitted and scored on.
     """
 
     metrics: Mapping[str, float]
@@ -74,6 +75,7 @@ class Evaluation:
     rounds: int | None
     fit_s: float
     predict_s: float
+    rows: RowSet
 
 
 def evaluate(  # noqa: PLR0913 - all of it is needed once, and named at the call
@@ -116,8 +118,9 @@ def evaluate(  # noqa: PLR0913 - all of it is needed once, and named at the call
                 clone(_model_of(pipeline)), behind.fit, rows.y, _weight(dataset, fit_rows)
             )
         else:
+            rows = hold_out_to_stop(dataset, rows, seed)
             behind, model, n_rounds = _fit_stopping_early(
-                pipeline, dataset, rows, early_stopping, seed, store
+                pipeline, dataset, rows, early_stopping, store
             )
             rounds.append(n_rounds)
         fitted_at = time.perf_counter()
@@ -132,6 +135,7 @@ def evaluate(  # noqa: PLR0913 - all of it is needed once, and named at the call
         rounds=max(1, round(float(np.mean(rounds)))) if rounds else None,
         fit_s=fit_s,
         predict_s=predict_s,
+        rows=rows,
     )
 
 
@@ -141,6 +145,7 @@ def refit(
     *,
     train: Indices | None = None,
     store: FeatureStore | None = None,
+    made: RowSet | None = None,
 ) -> Estimator:
     """Fit a clone on all rows, with the names of the columns where they are known.
 
@@ -149,14 +154,47 @@ def refit(
         dataset: Features and targets.
         train: Only these rows; None for all.
         store: Where what the steps before the model make is shared; None to make it here.
+        made: The same rows in another order, which the store has already, behind steps that were
+            fitted on most of them: where rows take much memory they are not made again for that.
     """
-    rows = _rows("all", dataset, train)
-    if isinstance(dataset.X, np.ndarray):
-        rows = replace(rows, names=dataset.feature_names)
-    behind = pass_on(pipeline, rows, store)
-    weight = dataset.sample_weight if train is None else _weight(dataset, train)
-    model = _fit(clone(_model_of(pipeline)), behind.fit, rows.y, weight)
+    order = train
+    behind = None if made is None else pass_on(pipeline, made, store)
+    if made is not None and behind is not None and behind.whole is not None:
+        X, order = behind.whole, made.order
+    else:
+        rows = _rows("all", dataset, train)
+        if isinstance(dataset.X, np.ndarray):
+            rows = replace(rows, names=dataset.feature_names)
+        behind = pass_on(pipeline, rows, store)
+        X = behind.fit
+    y = dataset.y if order is None else dataset.y[order]
+    weight = dataset.sample_weight if order is None else _weight(dataset, order)
+    model = _fit(clone(_model_of(pipeline)), X, y, weight)
     return cast("Estimator", Pipeline([*behind.steps, ("model", model)]))
+
+
+def hold_out_to_stop(dataset: Dataset, rows: RowSet, seed: int) -> RowSet:
+    """Keep some of the rows to fit on for stopping a booster early: the last of the others.
+
+    Args:
+        dataset: Of which the rows are.
+        rows: Not all rows of it.
+        seed: The same for all pipelines that share features.
+    """
+    fit_rows, stop_rows = hold_out(
+        dataset.y,
+        cast("Indices", rows.fit),
+        STOP_SHARE,
+        np.random.default_rng(seed),
+        dataset.task,
+    )
+    return replace(
+        rows,
+        name=f"{rows.name}, most",
+        y=dataset.y[fit_rows],
+        fit=fit_rows,
+        others=(*rows.others, (dataset.X, stop_rows)),
+    )
 
 
 def with_rounds(pipeline: Estimator, early_stopping: EarlyStopping, rounds: int) -> Estimator:
@@ -306,22 +344,17 @@ def _fit_stopping_early(
     dataset: Dataset,
     rows: RowSet,
     early_stopping: EarlyStopping,
-    seed: int,
     store: FeatureStore | None,
 ) -> tuple[Behind, Estimator, int]:
-    """Fit a model on most of some rows, watch it on the rest; give it and its rounds too."""
-    all_rows = cast("Indices", rows.fit)
-    fit_rows, stop_rows = hold_out(
-        dataset.y, all_rows, STOP_SHARE, np.random.default_rng(seed), dataset.task
-    )
-    others = (*rows.others, (dataset.X, stop_rows))
-    behind = pass_on(pipeline, _rows(f"{rows.name}, most", dataset, fit_rows, *others), store)
+    """Fit a model, watch it on the last of the other rows; give it and its rounds too."""
+    behind = pass_on(pipeline, rows, store)
+    fit_rows, stop_rows = cast("Indices", rows.fit), rows.others[-1][1]
     model = _model_of(with_rounds(pipeline, early_stopping, MAX_ROUNDS_STOPPED_EARLY))
     rounds = fit_stopping_early(
         early_stopping,
         model,
         Part(X=behind.fit, y=dataset.y[fit_rows], weight=_weight(dataset, fit_rows)),
-        Part(X=behind.others[1], y=dataset.y[stop_rows], weight=_weight(dataset, stop_rows)),
+        Part(X=behind.others[-1], y=dataset.y[stop_rows], weight=_weight(dataset, stop_rows)),
     )
     return behind, model, rounds
 

@@ -29,11 +29,12 @@ SHARE_OF_DISK: Final = 0.25
 SMALL_BYTES: Final = 1 << 20
 """An array below this is read, not mapped."""
 _STEP: Final = "step.pkl"
+_ROWS: Final = "rows.npy"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class FeatureStore:
-    """Fitted steps and the arrays that they made, in a folder that goes with the sweep.
+    """Fitted steps and the rows that they made, in a folder that goes with the sweep.
 
     Args:
         folder: Made if need be.
@@ -45,12 +46,12 @@ class FeatureStore:
         self._data_dir = data_dir
         folder.mkdir(parents=True, exist_ok=True)
 
-    def get(self, key: str, make: Callable[[Path], object]) -> tuple[Any, list[Any]] | None:
-        """Give a fitted step and the arrays that it made, mapped; made now if nobody has.
+    def get(self, key: str, make: Callable[[Path], object]) -> tuple[Any, NDArray[Any]] | None:
+        """Give a fitted step and the rows that it made, mapped; made now if nobody has.
 
         Args:
             key: Of what is made.
-            make: Writes `0.npy` and so on into a folder, and gives the step.
+            make: Writes the file that it is given, and gives the step.
 
         Returns:
             None where the disk has no room for it.
@@ -61,8 +62,7 @@ class FeatureStore:
                 return None
             os.utime(place)
             step = pickle.loads((place / _STEP).read_bytes())
-            n_arrays = len(list(place.glob("*.npy")))
-            return step, [_opened(place / f"{at}.npy") for at in range(n_arrays)]
+            return step, _opened(place / _ROWS)
 
     def write(self, path: Path, shape: tuple[int, ...], pieces: Iterable[NDArray[Any]]) -> None:
         """Write an array piece by piece: its pages are nobody's memory."""
@@ -86,7 +86,7 @@ class FeatureStore:
         shutil.rmtree(part, ignore_errors=True)  # of one that was killed
         part.mkdir()
         try:
-            step = make(part)
+            step = make(part / _ROWS)
             (part / _STEP).write_bytes(cloudpickle.dumps(step))
         except OSError as error:
             shutil.rmtree(part)

@@ -1,7 +1,8 @@
 """What the steps before a model make of rows: once for all iterations of a sweep that need it.
 
 Each set of rows, way of preprocessing and scaler has files of its own in the store of a sweep: the
-fitted step, and the numbers, which all iterations map.
+fitted step, and the numbers, which all iterations map. The rows to fit on come first in them, then
+the others, so that a model can be fitted on all of them too.
 """
 
 from __future__ import annotations
@@ -67,6 +68,12 @@ class RowSet:
         """Give numbers as a table with names where the pipeline is to know them."""
         return X if self.names is None else pd.DataFrame(X, columns=list(self.names))
 
+    @property
+    def order(self) -> Indices:
+        """The rows of X that it holds, those to fit on first; all of `others` are of X."""
+        fit = np.arange(self.X.shape[0]) if self.fit is None else self.fit
+        return np.concatenate([fit, *(rows for _, rows in self.others)])
+
     def taken(self, let_go: Callable[[], None] | None = None) -> list[Any]:
         """Give the rows to fit on, then the others; of a table column by column when asked.
 
@@ -92,11 +99,13 @@ class Behind:
         steps: The fitted steps that they have passed, by name.
         fit: The rows to fit on.
         others: The other rows.
+        whole: All of them, in the order of `RowSet.order`; None where they are not in one piece.
     """
 
     steps: tuple[Step, ...]
     fit: Any
     others: tuple[Any, ...]
+    whole: Any = None
 
 
 def pass_on(pipeline: Estimator, rows: RowSet, store: FeatureStore | None) -> Behind:
@@ -134,27 +143,37 @@ def _shared(steps: Sequence[Step], rows: RowSet, store: FeatureStore) -> Behind 
     """Take rows through preprocessing and scaler; None where the disk has no room."""
     fitted: list[Step] = []
     every = np.arange(rows.X.shape[0]) if rows.fit is None else rows.fit
-    key, arrays = rows.name, [_Lazy(X, each) for X, each in ((rows.X, every), *rows.others)]
+    key, whole = rows.name, None
+    parts: list[Any] = [_Lazy(X, each) for X, each in ((rows.X, every), *rows.others)]
     for name, step in steps:
+        found: tuple[Any, Any] | None
         if isinstance(step, TablePreprocessor):
             key = f"{rows.name} {_named_by(step)}"
             found = store.get(key, partial(_preprocess, step, rows, store))
-        elif _is_nothing(step) and not isinstance(arrays[0], _Lazy):
+        elif _is_nothing(step) and not isinstance(parts[0], _Lazy):
             fitted.append((name, step))
             continue
-        elif _is_nothing(step) or (isinstance(step, _SCALERS) and _is_large(arrays[0])):
+        elif _is_nothing(step) or (isinstance(step, _SCALERS) and _is_large(parts[0])):
             key += f" {_named_by(step)}"
-            found = store.get(key, partial(_scale, step, arrays, rows, store))
+            found = store.get(key, partial(_scale, step, parts, rows, store))
             store.let_go()
         else:
-            found = step, _privately(step, arrays, rows.y)
+            parts, whole = _privately(step, parts, rows.y), None
+            fitted.append((name, step))
+            continue
         if found is None:
             return None
         fitted.append((name, found[0]))
-        arrays = found[1]
-    fit, *others = arrays
-    whole = all(_is_nothing(step) for _, step in fitted)
-    return Behind(steps=tuple(fitted), fit=rows.named(fit) if whole else fit, others=tuple(others))
+        whole = found[1]
+        parts = np.split(whole, np.cumsum([len(part) for part in parts])[:-1])
+    fit, *others = parts
+    is_plain = all(_is_nothing(step) for _, step in fitted)
+    return Behind(
+        steps=tuple(fitted),
+        fit=rows.named(fit) if is_plain else fit,
+        others=tuple(others),
+        whole=rows.named(whole) if is_plain and whole is not None else whole,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,44 +196,45 @@ class _Lazy:
 
 
 def _preprocess(
-    step: TablePreprocessor, rows: RowSet, store: FeatureStore, folder: Path
+    step: TablePreprocessor, rows: RowSet, store: FeatureStore, path: Path
 ) -> TablePreprocessor:
     fit, *others = rows.taken(store.let_go if _is_large(rows.X) else None)
     step.learn(fit, rows.y)
-    n_out = step.n_features_out
-    store.write(folder / "0.npy", (len(fit), n_out), step.pieces(fit, fitted=True))
-    step.forget_rows()
-    for number, each in enumerate(others, 1):
-        made = step.pieces(each, fitted=False)
-        store.write(folder / f"{number}.npy", (len(each), n_out), made)
+
+    def pieces() -> Iterator[NDArray[Any]]:
+        yield from step.pieces(fit, fitted=True)
+        step.forget_rows()
+        for each in others:
+            yield from step.pieces(each, fitted=False)
+
+    store.write(path, (len(fit) + sum(map(len, others)), step.n_features_out), pieces())
     return step
 
 
-def _scale(
-    step: Any, arrays: Sequence[Any], rows: RowSet, store: FeatureStore, folder: Path
-) -> Any:
-    """Fit a scaler on the first of some arrays, and write all of them scaled."""
-    named = rows.named if isinstance(arrays[0], _Lazy) else _as_is
+def _scale(step: Any, parts: Sequence[Any], rows: RowSet, store: FeatureStore, path: Path) -> Any:
+    """Fit a scaler on the first part of some rows, and write all of them scaled."""
+    named = rows.named if isinstance(parts[0], _Lazy) else _as_is
     if hasattr(step, "partial_fit"):
-        for piece in _pieces(arrays[0]):
+        for piece in _pieces(parts[0]):
             step.partial_fit(named(piece))
             store.let_go()
     elif not _is_nothing(step):
-        first = arrays[0]
+        first = parts[0]
         step.fit(named(first[:] if isinstance(first, _Lazy) else first))
-    for number, array in enumerate(arrays):
-        pieces: Iterator[NDArray[Any]] = (
-            piece if _is_nothing(step) else step.transform(named(piece))
-            for piece in _pieces(array)
-        )
-        store.write(folder / f"{number}.npy", array.shape, pieces)
+    n_rows, n_columns = sum(map(len, parts)), parts[0].shape[1]
+    pieces = (
+        piece if _is_nothing(step) else step.transform(named(piece))
+        for part in parts
+        for piece in _pieces(part)
+    )
+    store.write(path, (n_rows, n_columns), pieces)
     return step
 
 
-def _privately(step: Any, arrays: Sequence[Any], y: Labels) -> list[Any]:
-    """Fit a step on the first of some arrays, and give what it makes of all of them."""
+def _privately(step: Any, parts: Sequence[Any], y: Labels) -> list[Any]:
+    """Fit a step on the first part of some rows, and give what it makes of all of them."""
     in_place = getattr(step, "copy", True) is False
-    fit, *others = [np.array(each) if in_place else each for each in arrays]
+    fit, *others = [np.array(each) if in_place else each for each in parts]
     return [step.fit_transform(fit, y), *(step.transform(each) for each in others)]
 
 

@@ -25,6 +25,7 @@ from mlflow_automl_remote.automl.components.base import Device, Estimator, Scala
 from mlflow_automl_remote.automl.dataset import Dataset, take_rows
 from mlflow_automl_remote.automl.evaluation import Scoring
 from mlflow_automl_remote.automl.feature_store import FeatureStore
+from mlflow_automl_remote.automl.features import RowSet
 from mlflow_automl_remote.automl.featurization import FeatureSummary
 from mlflow_automl_remote.automl.featurization.preprocessor import TablePreprocessor
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
@@ -122,6 +123,14 @@ def run_iteration(order: IterationOrder) -> IterationResult:
         return _run(order, dataset)
 
 
+def _is_all(rows: RowSet, dataset: Dataset, splits: Splits) -> bool:
+    """Whether the rows of the only fold are all of a large table: the last fit can use them."""
+    if not dataset.is_table or pipelines.stored_cells(dataset) <= featurization.LARGE_CELLS:
+        return False
+    n_rows = dataset.n_rows if splits.train is None else len(splits.train)
+    return splits.n_folds == 1 and not splits.on_valid and len(rows.order) == n_rows
+
+
 def _run(order: IterationOrder, dataset: Dataset) -> IterationResult:
     splits = splits_of(order.data_dir, dataset, order.config)
     context = pipelines.context_for(
@@ -147,7 +156,13 @@ def _run(order: IterationOrder, dataset: Dataset) -> IterationResult:
     begun = time.perf_counter()
     if stopping is not None and scored.rounds is not None:
         pipeline = evaluation.with_rounds(pipeline, stopping, scored.rounds)
-    fitted = evaluation.refit(pipeline, dataset, train=splits.train, store=store)
+    fitted = evaluation.refit(
+        pipeline,
+        dataset,
+        train=splits.train,
+        store=store,
+        made=scored.rows if _is_all(scored.rows, dataset, splits) else None,
+    )
     refit_s = time.perf_counter() - begun
     n_scored = sum(len(rows) for _, rows in splits.folds)
     predictions.save(order.output_dir, scored.predictions, dataset, splits)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from mlflow_automl_remote.automl import data, feature_store, features, pipelines
+from mlflow_automl_remote.automl import data, evaluation, feature_store, features, pipelines
 from mlflow_automl_remote.automl.components import MODELS, SCALERS
 from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.feature_store import FeatureStore
@@ -96,6 +98,30 @@ def test_what_is_shared_is_what_a_pipeline_alone_would_make(
         np.testing.assert_allclose(again.transform(raw), alone.others[0], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("model", ["LogisticRegression", "LightGBM"])
+def test_the_last_fit_uses_the_features_of_the_only_fold(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On all rows, each with its own label and weight; what the steps learned is of that fold."""
+    monkeypatch.setattr(features, "LARGE_CELLS", 10)
+    dataset = replace(_dataset(table=True), sample_weight=np.linspace(1.0, 3.0, N))
+    pipeline, rows = _pipeline(dataset, "StandardScaler", model), _rows(dataset)
+    store = _store(tmp_path)
+    fitted = evaluation.refit(pipeline, dataset, store=store, made=rows)
+    n_made = len([place for place in (tmp_path / "features").iterdir() if place.is_dir()])
+    assert isinstance(fitted, Pipeline)
+    behind = pass_on(pipeline, rows, store)
+    assert n_made == len([p for p in (tmp_path / "features").iterdir() if p.is_dir()])
+    order = np.concatenate([FIT, SCORE])
+    by_hand = clone(pipeline[-1]).fit(
+        np.concatenate([behind.fit, behind.others[0]]),
+        dataset.y[order],
+        sample_weight=dataset.sample_weight[order],
+    )
+    expected = by_hand.predict_proba(Pipeline([*behind.steps]).transform(dataset.X))
+    np.testing.assert_allclose(fitted.predict_proba(dataset.X), expected, rtol=1e-9)
+
+
 def test_features_are_made_once_for_each_set_of_rows_and_way_of_preprocessing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,8 +144,8 @@ def test_one_that_is_killed_while_it_makes_features_harms_nobody(tmp_path: Path)
     store = _store(tmp_path)
     begun = tmp_path / "begun"
 
-    def never_ends(folder: Path) -> object:
-        np.save(folder / "0.npy", np.zeros(3))
+    def never_ends(path: Path) -> object:
+        np.save(path, np.zeros(3))
         begun.touch()
         time.sleep(600)
         return "half"
@@ -135,21 +161,21 @@ def test_one_that_is_killed_while_it_makes_features_harms_nobody(tmp_path: Path)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 
-    def make(folder: Path) -> object:
-        np.save(folder / "0.npy", np.ones(2))
+    def make(path: Path) -> object:
+        np.save(path, np.ones(2))
         return "whole"
 
     found = store.get("rows", make)
     assert found is not None
     assert found[0] == "whole"
-    np.testing.assert_array_equal(found[1][0], np.ones(2))
+    np.testing.assert_array_equal(found[1], np.ones(2))
 
 
 def test_an_error_while_features_are_made_is_that_iterations_own(tmp_path: Path) -> None:
     """The next one tries again."""
     store = _store(tmp_path)
 
-    def fails(folder: Path) -> object:
+    def fails(path: Path) -> object:
         raise ValueError("no such column")
 
     for _ in range(2):
@@ -168,8 +194,8 @@ def test_the_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             feature_store.shutil, "disk_usage", lambda folder: type("U", (), {"free": share})
         )
 
-    def make(folder: Path) -> object:
-        store.write(folder / "0.npy", (100, 1), [np.full((100, 1), 7.0)])
+    def make(path: Path) -> object:
+        store.write(path, (100, 1), [np.full((100, 1), 7.0)])
         return None
 
     room(free)
@@ -180,9 +206,9 @@ def test_the_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     kept = [place for place in (tmp_path / "features").iterdir() if place.is_dir()]
     assert 1 <= len(kept) <= 5
     assert first is not None
-    assert first[1][0].sum() == 700.0
+    assert first[1].sum() == 700.0
     made: list[int] = []
-    assert store.get("first", lambda folder: made.append(1) or make(folder)) is not None
+    assert store.get("first", lambda path: made.append(1) or make(path)) is not None
     assert made == [1]
     room(0.0)
     dataset = _dataset(table=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -31,7 +31,6 @@ from mlflow_automl_remote.automl.features import Behind, RowSet, pass_on
 from mlflow_automl_remote.automl.iteration import scoring_of
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
 from mlflow_automl_remote.automl.sample import splits_of
-from mlflow_automl_remote.automl.splits import hold_out
 from mlflow_automl_remote.config import AutoMLConfig
 
 MANY_TO_PREDICT: Final = 20_000
@@ -202,28 +201,18 @@ class _Fitting:
     def fit(self, pipeline: Estimator, rows: RowSet) -> tuple[Behind, Estimator, Pace | None]:
         """Fit on some rows; the first fold finds out how many rounds are best, on part of them."""
         model: Estimator = cast("Pipeline", pipeline)[-1]
-        fit_rows = cast("Indices", rows.fit)
         how = self.component.fit_until
         if how is None:
             behind = pass_on(pipeline, rows, self.store)
-            part = self._part(behind.fit, fit_rows)
+            part = self._part(behind.fit, cast("Indices", rows.fit))
             weight = {} if part.weight is None else {"sample_weight": part.weight}
             return behind, model.fit(part.X, part.y, **weight), None
-        stop_rows: Indices | None = None
-        if self.settled is None and self.context.stops_early:
-            rng = np.random.default_rng(self.stop_seed)
-            share = evaluation.STOP_SHARE
-            fit_rows, stop_rows = hold_out(self.dataset.y, fit_rows, share, rng, self.dataset.task)
-            rows = replace(
-                rows,
-                name=f"{rows.name}, most",
-                y=self.dataset.y[fit_rows],
-                fit=fit_rows,
-                others=(*rows.others, (self.dataset.X, stop_rows)),
-            )
+        stops = self.settled is None and self.context.stops_early
+        if stops:
+            rows = evaluation.hold_out_to_stop(self.dataset, rows, self.stop_seed)
         behind = pass_on(pipeline, rows, self.store)
-        fit = self._part(behind.fit, fit_rows)
-        stop = None if stop_rows is None else self._part(behind.others[1], stop_rows)
+        fit = self._part(behind.fit, cast("Indices", rows.fit))
+        stop = self._part(behind.others[-1], rows.others[-1][1]) if stops else None
         rounds, rate = None, None
         if self.settled is not None:
             rounds, rate = self.settled.rounds, self.settled.learning_rate
