@@ -22,6 +22,7 @@ import numpy as np
 
 import mlflow_automl_remote
 from mlflow_automl_remote.automl import data
+from mlflow_automl_remote.automl.executor import Call
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.sweep import Sweep, SweepResult
 from mlflow_automl_remote.config import AutoMLConfig
@@ -41,7 +42,7 @@ def warm(ctx: Any) -> None:
     """Import the engine, here and in the process that iterations are forked from."""
     global _executor
     _executor = LocalExecutor()
-    _executor.run(math.sqrt, 4.0, output_dir=Path(ctx.workdir) / "warm")
+    _executor.run(Call(math.sqrt, 4.0, output_dir=Path(ctx.workdir) / "warm"))
 
 
 def fit_predict(ctx: Any) -> dict[str, Any]:

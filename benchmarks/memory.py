@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from mlflow_automl_remote.agent.models import load_model, save_model
 from mlflow_automl_remote.automl import process_tree
 from mlflow_automl_remote.automl.data_script import DataOrder, prepare_data
-from mlflow_automl_remote.automl.executor import Finished
+from mlflow_automl_remote.automl.executor import Call, Finished
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.outcome import Outcome, Silent
 from mlflow_automl_remote.automl.sweep import Sweep
@@ -150,10 +150,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Sequence[tuple[str, 
     with LocalExecutor(
         Template.fork((*PRELOAD, "mlflow_automl_remote.agent.preload"))
     ) as executor:
-        made = executor.run(make, (arguments.rows, path), output_dir=folder / "log")
+        made = executor.run(Call(make, (arguments.rows, path), output_dir=folder / "log"))
         n_bytes = _value(made)
         with Peak() as loading:
-            _value(executor.run(prepare_data, order, output_dir=folder / "log"))
+            _value(executor.run(Call(prepare_data, order, output_dir=folder / "log")))
         with Peak() as searching:
             sweep = Sweep(
                 config,

@@ -26,6 +26,7 @@ from adapter import load, save
 from sklearn.metrics import log_loss, roc_auc_score, root_mean_squared_error
 
 from mlflow_automl_remote.automl import data
+from mlflow_automl_remote.automl.executor import Call
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.meta_features import meta_features
 from mlflow_automl_remote.automl.sweep import Sweep, SweepResult
@@ -110,7 +111,9 @@ def run(path: Path, step: str, settings: dict[str, Any], found: Any) -> dict[str
     )
     checked = data.check_all({"X": X, "y": y}, config.task)
     with tempfile.TemporaryDirectory() as folder, LocalExecutor() as executor:
-        executor.run(abs, -1.0, output_dir=Path(folder, "warm"))  # imports, which a sweep has too
+        executor.run(
+            Call(abs, -1.0, output_dir=Path(folder, "warm"))
+        )  # imports, which a sweep has too
         begun = time.monotonic()
         data.save(checked.dataset, Path(folder, "data"))
         sweep = Sweep(

@@ -22,9 +22,7 @@ from rich.text import Text
 from mlflow_automl_remote import live_table, promoting
 from mlflow_automl_remote.errors import AutoMLRemoteError, SweepFailed
 from mlflow_automl_remote.journal.replay import Iteration, SweepState
-from mlflow_automl_remote.live_table import duration as duration
-from mlflow_automl_remote.live_table import milliseconds
-from mlflow_automl_remote.live_table import score as score
+from mlflow_automl_remote.live_table import duration, milliseconds, score
 from mlflow_automl_remote.states import IterationState, SweepStatus
 from mlflow_automl_remote.sweep_run import Listener, SweepHandle
 

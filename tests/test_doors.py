@@ -20,9 +20,10 @@ from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.errors import ConfigurationError
 from mlflow_automl_remote.journal.events import RequestHandled, SweepStarted
 from mlflow_automl_remote.journal.replay import Iteration, SweepState
+from mlflow_automl_remote.live_table import duration
 from mlflow_automl_remote.mlflow_command import check, run_words
 from mlflow_automl_remote.states import IterationState
-from mlflow_automl_remote.terminal import SweepView, cancel_line, duration, status_lines
+from mlflow_automl_remote.terminal import SweepView, cancel_line, status_lines
 
 REPOSITORY = Path(__file__).parents[1]
 HEAVY = ("sklearn", "optuna", "shap", "paramiko", "lightgbm", "xgboost", "matplotlib")

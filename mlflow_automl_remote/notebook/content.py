@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from mlflow_automl_remote import terminal
+from mlflow_automl_remote import live_table, terminal
 from mlflow_automl_remote.choosing import PREDICT_MS
 from mlflow_automl_remote.config.catalogue import lower_is_better
 from mlflow_automl_remote.journal.replay import Iteration, SweepState
@@ -38,7 +38,7 @@ def head(state: SweepState, metrics: Collection[str], sweep: Shown) -> dict[str,
     is_over = state.status.is_finished
     text = headline(state)
     if not is_over and left_s is not None:
-        text += f" - about {terminal.duration(left_s)} left"
+        text += f" - about {live_table.duration(left_s)} left"
     return {
         "text": text[: 2 * MAX_TEXT],
         "total": total if isinstance(total, int) else 0,

@@ -7,7 +7,7 @@ from html import escape
 from importlib import resources
 from typing import Final
 
-from mlflow_automl_remote import terminal
+from mlflow_automl_remote import live_table, terminal
 from mlflow_automl_remote.journal.replay import Iteration, SweepState
 
 MAX_ROWS: Final = 200
@@ -44,7 +44,7 @@ def headline(state: SweepState) -> str:
     if state.best is not None and state.started is not None:
         best = state.best
         parts.append(
-            f"best: {state.started.primary_metric} {terminal.score(best.score)} "
+            f"best: {state.started.primary_metric} {live_table.score(best.score)} "
             f"(iteration {best.number}, {best.pipeline})"
         )
     if state.reason:
@@ -62,9 +62,9 @@ def _cells(one: Iteration) -> tuple[str, ...]:
         str(one.number),
         one.pipeline,
         one.state.value,
-        terminal.duration(one.duration_s),
-        "" if one.score is None else terminal.score(one.score),
-        "" if one.best is None else terminal.score(one.best),
+        live_table.duration(one.duration_s),
+        "" if one.score is None else live_table.score(one.score),
+        "" if one.best is None else live_table.score(one.best),
         one.reason,
     )
 
