@@ -128,6 +128,8 @@ def own_engine(
         yield daemon
     finally:
         daemon.stop()
+        for namespace in (folder / "exec" / "netns").glob("*"):  # it leaves them mounted
+            subprocess.run(["umount", "--lazy", namespace], capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from mlflow_automl_remote.agent.explanation import (
     EXPLANATION_TIMEOUT_S,
@@ -16,7 +16,7 @@ from mlflow_automl_remote.agent.explanation import (
     explain_model,
 )
 from mlflow_automl_remote.agent.recorder import Recorder
-from mlflow_automl_remote.automl.executor import Finished
+from mlflow_automl_remote.automl.executor import Call, Finished
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.journal.events import (
     ExplanationFinding,
@@ -28,14 +28,8 @@ from mlflow_automl_remote.journal.events import (
 N_COMPARED: Final = 8
 
 
-class Step(Protocol):
-    """Runs a function in a process of its own, and waits for it."""
-
-    def __call__(
-        self, function: Callable[..., object], argument: object, *, name: str, timeout_s: float
-    ) -> Finished:
-        """Give how it ended."""
-        ...
+Step = Callable[[Call], Finished]
+"""Runs something in a process of its own, and waits for it."""
 
 
 class Explaining:
@@ -96,9 +90,14 @@ class Explaining:
             seed=self._config.seed,
         )
         begin = time.monotonic()
-        finished = self._step(
-            explain_model, request, name="explanation", timeout_s=EXPLANATION_TIMEOUT_S
+        call = Call(
+            explain_model,
+            request,
+            output_dir=request.output_dir,
+            reads=(request.model_path, request.data_dir),
+            timeout_s=EXPLANATION_TIMEOUT_S,
         )
+        finished = self._step(call)
         duration_s = time.monotonic() - begin
         log = request.output_dir / "iteration.log"
         if log.exists():
@@ -139,9 +138,14 @@ class Explaining:
             labels=tuple(f"{n}: {state.iterations[n].pipeline}" for n in numbers),
             output_dir=self._workspace / "work" / "comparison",
         )
-        finished = self._step(
-            compare_explanations, request, name="comparison", timeout_s=EXPLANATION_TIMEOUT_S
+        call = Call(
+            compare_explanations,
+            request,
+            output_dir=request.output_dir,
+            reads=request.folders,
+            timeout_s=EXPLANATION_TIMEOUT_S,
         )
+        finished = self._step(call)
         files = self._recorder.keep(request.output_dir, "explanations/comparison")
         self._recorder.record(
             ExplanationsCompared(iterations=tuple(numbers), reason=finished.reason, files=files)

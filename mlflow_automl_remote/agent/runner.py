@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mlflow_automl_remote import __version__
 from mlflow_automl_remote.agent import disk
@@ -33,8 +33,8 @@ from mlflow_automl_remote.agent.machine import sweep_started
 from mlflow_automl_remote.agent.models import load_model, save_model
 from mlflow_automl_remote.agent.places import searching
 from mlflow_automl_remote.agent.recorder import Recorder, folder_of
-from mlflow_automl_remote.agent.usage import sampled
-from mlflow_automl_remote.automl.executor import Call, Executor, Finished
+from mlflow_automl_remote.agent.sampling import OfNodes, sampled
+from mlflow_automl_remote.automl.executor import MOST_LOST, Call, Executor, Finished
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.config.warm_start import WarmStart
@@ -79,6 +79,7 @@ class Agent:
         self._control = Control(recorder)
         self._config = self._settings()
         self._ended_by = ""
+        self._nodes: Callable[[], OfNodes] = dict
         recorder.n_models = self._config.n_models
         set_up_logs(self._config, workspace)
 
@@ -105,7 +106,7 @@ class Agent:
         self._control.begins()
         inbox = Inbox(self._workspace / "inbox", self._control.handle)
         try:
-            with sampled(self._recorder, self._workspace):
+            with sampled(self._recorder, self._workspace, lambda: self._nodes()):
                 last = self._run_to_the_end()
         finally:
             inbox.close()
@@ -151,9 +152,11 @@ class Agent:
         try:
             with self._unless_begun(), LocalExecutor(self._template) as executor:
                 self._load_data(executor)
-                self._search(executor)
-                if not self._control.is_stopped:
-                    self._look_at_best(executor)
+                with searching(self._workspace, executor) as chosen:
+                    self._nodes = chosen.usage
+                    self._search(chosen)
+                    if not self._control.is_stopped:
+                        self._look_at_best(chosen)
         except SweepFailed as error:
             if not self._control.is_stopped:
                 return self._finished(SweepStatus.FAILED, str(error))
@@ -198,14 +201,14 @@ class Agent:
             folder=self._workspace / "data",
         )
         begin = time.monotonic()
-        finished = self._step(
-            executor,
+        call = Call(
             prepare_data,
             order,
-            name="data",
+            output_dir=self._workspace / "work" / "data",
             timeout_s=self._config.experiment_timeout_s,
-            meanwhile=partial(import_module, "mlflow_automl_remote.automl.sweep"),
         )
+        meanwhile = partial(import_module, "mlflow_automl_remote.automl.sweep")
+        finished = self._step(executor, call, meanwhile)
         if not isinstance(finished.value, DataSummary):
             if disk.failed_by_it(finished.state, finished.reason):
                 disk.check(self._workspace)
@@ -222,10 +225,6 @@ class Agent:
         )
 
     def _search(self, executor: Executor) -> None:
-        with searching(self._workspace, executor) as chosen:
-            self._search_on(chosen)
-
-    def _search_on(self, executor: Executor) -> None:
         from mlflow_automl_remote.automl.sweep import Sweep
 
         continuation = self._recorder.state.continuation
@@ -303,9 +302,14 @@ class Agent:
             output_dir=self._workspace / "work" / "charts",
             title=best.pipeline,
         )
-        finished = self._step(
-            executor, draw_charts, request, name="charts", timeout_s=CHARTS_TIMEOUT_S
+        call = Call(
+            draw_charts,
+            request,
+            output_dir=request.output_dir,
+            reads=(request.iteration_dir, request.data_dir),
+            timeout_s=CHARTS_TIMEOUT_S,
         )
+        finished = self._step(executor, call)
         (request.output_dir / "iteration.log").unlink(missing_ok=True)
         files = self._recorder.keep(request.output_dir, name)
         self._recorder.record(
@@ -333,24 +337,20 @@ class Agent:
             inbox.close()
 
     def _step(
-        self,
-        executor: Executor,
-        function: Callable[[Any], object],
-        argument: object,
-        *,
-        name: str,
-        timeout_s: float | None = None,
-        meanwhile: Callable[[], object] = lambda: None,
+        self, executor: Executor, call: Call, meanwhile: Callable[[], object] = lambda: None
     ) -> Finished:
         """Run one thing in a process of its own, and wait for it."""
-        folder = self._workspace / "work" / name
-        ticket = executor.submit(Call(function, argument, output_dir=folder, timeout_s=timeout_s))
-        self._control.step_begins(partial(executor.cancel, ticket))
-        try:
-            meanwhile()
-            return executor.wait_any(tickets=(ticket,))[0]
-        finally:
-            self._control.step_ends()
+        for n_left in reversed(range(1 + MOST_LOST)):
+            ticket = executor.submit(call)
+            self._control.step_begins(partial(executor.cancel, ticket))
+            try:
+                meanwhile()
+                finished = executor.wait_any(tickets=(ticket,))[0]
+            finally:
+                self._control.step_ends()
+            if not finished.is_lost or n_left == 0:
+                break
+        return finished
 
     def _why_no_model(self) -> str:
         """Say in one line why no iteration has a model: the most frequent reason."""

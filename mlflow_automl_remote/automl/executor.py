@@ -6,13 +6,16 @@ A failing function is a value, never an exception. Knows no place where they run
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from mlflow_automl_remote.states import IterationState
+
+MOST_LOST: Final = 2
+"""How often a call runs again because its machine was lost: it may be why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,10 @@ class Executor(Protocol):
 
     def capacity(self) -> Capacity:
         """Say what there is to run calls on now; how many run at a time is the caller's choice."""
+        ...
+
+    def usage(self) -> Mapping[str, Mapping[str, float]]:
+        """Say how busy the other machines are that it uses, by their name; see `Usage.read`."""
         ...
 
     def submit(self, call: Call) -> Ticket:

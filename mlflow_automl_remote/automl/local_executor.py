@@ -11,7 +11,7 @@ import logging
 import pickle
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -74,6 +74,10 @@ class LocalExecutor(Executor):
         """Say what this machine has left."""
         cores = n_cores()
         return Capacity(n_cores=cores, n_cores_of_one=cores, memory_bytes=free_bytes())
+
+    def usage(self) -> Mapping[str, Mapping[str, float]]:
+        """Say nothing: there is no other machine."""
+        return {}
 
     def submit(self, call: Call) -> Ticket:
         """Begin to run a call; see the protocol."""

@@ -13,7 +13,7 @@ from typing import Final
 from mlflow_automl_remote.automl import data, pages, sample
 from mlflow_automl_remote.automl.budget import Budget
 from mlflow_automl_remote.automl.control import Control, Whereabouts
-from mlflow_automl_remote.automl.executor import Call, Executor, Finished, Ticket
+from mlflow_automl_remote.automl.executor import MOST_LOST, Call, Executor, Finished, Ticket
 from mlflow_automl_remote.automl.iteration import (
     IterationResult,
     LoadModel,
@@ -58,8 +58,6 @@ __all__ = ["Outcome", "Sweep", "SweepCallback", "SweepResult", "iteration_seed"]
 
 MOST_OVERDUE_S: Final = 0.5
 """So long after its time a sweep still saves the models of iterations that lost the race."""
-MOST_LOST: Final = 2
-"""How often an iteration runs again because its machine was lost: it may be why."""
 SAMPLE_NAME: Final = "sample"
 FEATURES_NAME: Final = "features"
 

@@ -358,7 +358,10 @@ class ExplanationsCompared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineSampled:
-    """How busy the machine is; values by MLflow's names, as `cpu_utilization_percentage`."""
+    """How busy the target is; values by MLflow's names, as `cpu_utilization_percentage`.
+
+    Those of a node of a cluster have its name and `/` before them; `nodes/` is the mean of all.
+    """
 
     values: Mapping[str, float]
 

@@ -226,6 +226,15 @@ class TestExecutor:
             executor.submit(Call(double, threading.Lock(), output_dir=tmp_path))
 
 
+def test_nodes_say_how_busy_they_are(on_ray: Executor) -> None:
+    """Each of them, by its name."""
+    busy = on_ray.usage()
+    assert len(busy) == 2
+    for values in busy.values():
+        assert 0 <= values["cpu_utilization_percentage"] <= 100
+        assert 0 < values["system_memory_usage_percentage"] < 100
+
+
 def test_calls_on_a_cluster_wait_for_their_cores_and_use_all_nodes(
     on_ray: Executor, tmp_path: Path
 ) -> None:

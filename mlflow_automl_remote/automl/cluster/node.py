@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,10 +27,13 @@ from mlflow_automl_remote.automl.cluster.parcel import Get, Parcel, Put, pack, u
 from mlflow_automl_remote.automl.executor import Call, Finished, Ticket
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.template import Template
+from mlflow_automl_remote.automl.usage import UNREADABLE, Usage
 from mlflow_automl_remote.states import IterationState
 
 SAME_EVERYWHERE: Final = ("numpy", "scipy", "pandas", "scikit-learn", "lightgbm", "catboost")
 """Whose versions a node must share with the head: it reads the models of others."""
+MOST_PLACED: Final = 32
+"""Folders that stay on a node for calls to come, beside those that calls read now."""
 _PREFIX: Final = "automl-remote-node-"
 _LOCK: Final = "lock"
 _IMPORT_LIMIT_S: Final = 120.0
@@ -101,9 +105,13 @@ class Node:
         self._put, self._get = put, get
         self._root, self._lock_fd = _make_root()
         self._executor = LocalExecutor(Template.spawn(modules), grace_s=grace_s)
+        self._usage: Usage | None = None
+        with suppress(*UNREADABLE):
+            self._usage = Usage(self._root)
         self._lock = threading.Lock()
         self._placing = threading.Lock()
-        self._placed: dict[str, str] = {}
+        self._placed: dict[str, str] = {}  # versions by place, what was used last at the end
+        self._read_by: Counter[str] = Counter()
         self._running: dict[int, Ticket] = {}
         self._unwanted: set[int] = set()
 
@@ -125,8 +133,40 @@ class Node:
 
     def run(self, order: NodeOrder) -> NodeAnswer:
         """Run a call to its end."""
-        output = self._root / order.output
+        output, places = self._root / order.output, [read.place for read in order.reads]
         self._prepare(order, output)
+        try:
+            done = self._run(order, output)
+            within = len(order.output) + 1
+            inside = [place[within:] for place in places if _is_below(place, order.output)]
+            return NodeAnswer(done=done, output=pack(output, self._put, leave_out=inside))
+        finally:
+            with self._placing:
+                self._read_by.subtract(places)
+                self._remove(order.output)
+
+    def usage(self) -> dict[str, float]:
+        """Say how busy this machine is since the last time; empty where it does not tell."""
+        try:
+            return self._usage.read() if self._usage is not None else {}
+        except UNREADABLE:
+            return {}
+
+    def cancel(self, key: int) -> None:
+        """Kill a call with all that it started, or see to it that it never gets far."""
+        with self._lock:
+            self._unwanted.add(key)
+            ticket = self._running.get(key)
+        if ticket is not None:
+            self._executor.cancel(ticket)
+
+    def close(self) -> None:
+        """Kill what still runs, and remove all files."""
+        self._executor.close()
+        shutil.rmtree(self._root, ignore_errors=True)
+        os.close(self._lock_fd)
+
+    def _run(self, order: NodeOrder, output: Path) -> Finished:
         call = Call(
             _run_located,
             (self._root, order.payload),
@@ -144,34 +184,21 @@ class Node:
         with self._lock:
             del self._running[order.key]
             self._unwanted.discard(order.key)
-        read = [read.place for read in order.reads]
-        inside = [name[len(order.output) + 1 :] for name in read if _is_below(name, order.output)]
-        answer = NodeAnswer(done=done, output=pack(output, self._put, leave_out=inside))
-        self._remove(order.output)
-        return answer
-
-    def cancel(self, key: int) -> None:
-        """Kill a call with all that it started, or see to it that it never gets far."""
-        with self._lock:
-            self._unwanted.add(key)
-            ticket = self._running.get(key)
-        if ticket is not None:
-            self._executor.cancel(ticket)
-
-    def close(self) -> None:
-        """Kill what still runs, and remove all files."""
-        self._executor.close()
-        shutil.rmtree(self._root, ignore_errors=True)
-        os.close(self._lock_fd)
+        return done
 
     def _prepare(self, order: NodeOrder, output: Path) -> None:
+        """Make the folders of a call, and bring what it reads that is not here as it is now."""
         with self._placing:
             self._remove(order.output)
             for read in order.reads:
-                if self._placed.get(read.place) != read.version:
+                if self._placed.pop(read.place, None) != read.version:
                     self._remove(read.place)
                     unpack(read.parcel, self._root / read.place, self._get)
-                    self._placed[read.place] = read.version
+                self._placed[read.place] = read.version
+            self._read_by.update(read.place for read in order.reads)
+            unused = [place for place in self._placed if not self._read_by[place]]
+            for place in unused[: max(0, len(self._placed) - MOST_PLACED)]:
+                self._remove(place)
         output.mkdir(parents=True, exist_ok=True)
 
     def _remove(self, place: str) -> None:

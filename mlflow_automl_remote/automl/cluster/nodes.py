@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -146,6 +147,22 @@ def why_unfit(node: KnownNode) -> str:
     """Say why a node that has been checked cannot be used; empty if it can."""
     error = node.checked.exception()
     return node.checked.result() if error is None else " ".join(str(error).split())
+
+
+def usage_of(nodes: Sequence[KnownNode], limit_s: float) -> dict[str, Mapping[str, float]]:
+    """Ask nodes how busy they are; those that have not answered in time are left out."""
+    asked = {
+        node.name: node.actor.usage.options(concurrency_group=CONTROL).remote() for node in nodes
+    }
+    if not asked:
+        return {}
+    answered, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=limit_s)
+    found: dict[str, Mapping[str, float]] = {}
+    for name, answer in asked.items():
+        if answer in answered:
+            with suppress(RayError):  # it has just been lost
+                found[name] = ray.get(answer)
+    return found
 
 
 def is_gone(node: KnownNode) -> bool:

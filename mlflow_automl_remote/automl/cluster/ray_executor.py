@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +49,10 @@ SEE_S: Final = 1.0
 CLOSE_LIMIT_S: Final = 30.0
 NODE_CLOSE_LIMIT_S: Final = 10.0
 """For nodes to remove their files; what dies without is removed by the next that begins there."""
+USAGE_LIMIT_S: Final = 2.0
+"""For nodes to say how busy they are."""
+MOST_SENT: Final = 32
+"""Folders that stay in the object store for calls to come; calls under way hold their own."""
 _BYTES_PER_MB: Final = 1_000_000
 
 _log = logging.getLogger(__name__)
@@ -125,6 +129,18 @@ class RayExecutor(Executor):
             memory_bytes=sum(node.memory_bytes for node in nodes) or None,
             is_reserved=True,
         )
+
+    def usage(self) -> Mapping[str, Mapping[str, float]]:
+        """Ask all nodes how busy they are; those that do not answer soon are left out."""
+        from mlflow_automl_remote.automl.cluster.nodes import usage_of
+
+        with self._changed:
+            nodes = list(self._nodes.ready().values())
+        try:
+            return usage_of(nodes, USAGE_LIMIT_S)
+        except Exception as error:  # noqa: BLE001 - Ray's have no class in common
+            _log.debug("The nodes do not say how busy they are: %s", error)
+            return {}
 
     def submit(self, call: Call) -> Ticket:
         """Begin to run a call once there is a place; see the protocol.
@@ -225,10 +241,13 @@ class RayExecutor(Executor):
         place = self._place_of(folder)
         with self._sending:
             version = version_of(folder)
-            known = self._sent.get(place)
+            known = self._sent.pop(place, None)
             if known is None or known.version != version:
                 parcel = pack(folder, self._ray.put)
-                self._sent[place] = known = Read(place=place, version=version, parcel=parcel)
+                known = Read(place=place, version=version, parcel=parcel)
+            self._sent[place] = known  # the last, even if it was there before
+            if len(self._sent) > MOST_SENT:
+                del self._sent[next(iter(self._sent))]
             return known
 
     def _dispatch(self) -> None:

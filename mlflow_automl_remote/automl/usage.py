@@ -1,35 +1,20 @@
-"""Samples how busy the machine is while a sweep runs, under the names that MLflow's UI knows."""
+"""How busy this machine is, under the names that MLflow's UI knows."""
 
 from __future__ import annotations
 
-import logging
 import shutil
 import subprocess
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from mlflow_automl_remote.journal.events import MachineSampled
-
-if TYPE_CHECKING:
-    from mlflow_automl_remote.agent.recorder import Recorder
-
-FIRST_INTERVAL_S: Final = 10.0
-N_SAMPLES: Final = 200
-"""The time between two samples grows with the sweep, so that it has only few times as many."""
 _GPU_QUERY: Final = (
     "--query-gpu=utilization.gpu,memory.used,memory.total",
     "--format=csv,noheader,nounits",
 )
 _GPU_LIMIT_S: Final = 5.0
 _MEGABYTE: Final = 1_000_000
-_UNREADABLE: Final = (OSError, LookupError, ValueError, ArithmeticError)
+UNREADABLE: Final = (OSError, LookupError, ValueError, ArithmeticError)
 """What a kernel or container with other counters comes to."""
-
-_log = logging.getLogger(__name__)
 
 
 class Usage:
@@ -108,41 +93,3 @@ class Usage:
             found[f"gpu_{number}_memory_usage_megabytes"] = used
             found[f"gpu_{number}_memory_usage_percentage"] = 100 * used / total
         return found
-
-
-@contextmanager
-def sampled(recorder: Recorder, folder: Path) -> Iterator[None]:
-    """Record samples from another thread until the block is left; one at its end in any case."""
-    try:
-        usage = Usage(folder)
-    except _UNREADABLE:
-        _log.exception("This machine cannot be sampled.")
-        yield
-        return
-    stop = threading.Event()
-    thread = threading.Thread(target=_sample, args=(usage, recorder, stop), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        _record(usage, recorder)
-
-
-def _sample(usage: Usage, recorder: Recorder, stop: threading.Event) -> None:
-    begun = time.monotonic()
-    while not stop.wait(max(FIRST_INTERVAL_S, (time.monotonic() - begun) / N_SAMPLES)):
-        _record(usage, recorder)
-
-
-def _record(usage: Usage, recorder: Recorder) -> None:
-    try:
-        values = usage.read()
-    except _UNREADABLE:
-        _log.exception("The machine could not be sampled.")
-        return
-    try:
-        recorder.record(MachineSampled(values=values))
-    except OSError:
-        _log.exception("A sample of the machine could not be written.")
