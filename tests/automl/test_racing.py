@@ -21,7 +21,7 @@ from mlflow_automl_remote.automl.executor import Call
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.proposals import Proposal
 from mlflow_automl_remote.automl.racing.driver import Driver, Settings
-from mlflow_automl_remote.automl.racing.fold import FoldsResult
+from mlflow_automl_remote.automl.racing.fold import FOLDS_NAME, FoldsResult, load_models
 from mlflow_automl_remote.automl.racing.portfolio import racers
 from mlflow_automl_remote.automl.racing.schedule import HEAD, HEAD_OF_KNOWN, KEPT, Race, Step
 from mlflow_automl_remote.automl.sampler import neighbour
@@ -293,6 +293,17 @@ def test_a_vote_that_is_too_slow_is_made_of_fewer_models(
     assert [(members[0], 0.7, 1)] == within(chosen, 1.0)
     assert within(chosen, 2.0 * n_all) == within(chosen, None)
     assert [1, 1] == [n for _, _, n in within(chosen, None, 1)]
+
+
+def test_members_of_a_thinned_vote_have_models_of_different_folds(tmp_path: Path) -> None:
+    """Together they have seen more of the rows; after the last fold comes the first."""
+    (tmp_path / FOLDS_NAME).mkdir()
+    for number in range(12):
+        (tmp_path / FOLDS_NAME / f"{number}.pkl").write_bytes(pickle.dumps(number))
+    assert load_models(tmp_path, 2) == [0, 1]
+    assert load_models(tmp_path, 3, first=10) == [10, 11, 0]
+    assert load_models(tmp_path, 1, first=25) == [1]
+    assert sorted(load_models(tmp_path, first=5)) == list(range(12))
 
 
 def test_what_predicts_too_slowly_cannot_be_the_best(cancer: Path, tmp_path: Path) -> None:

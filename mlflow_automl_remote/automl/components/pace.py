@@ -18,7 +18,7 @@ FASTEST: Final = 0.3
 """A learning rate is never raised above it."""
 _WANTED: Final = 16.0
 """Rounds times learning rate after which most boosters get no better."""
-_PATIENCE: Final = 2.0
+_PATIENCE: Final = 5.0
 """Rounds times learning rate without progress that stop a booster."""
 _WARM_ROUNDS: Final = 3  # that say nothing of the time of the others
 _TIMED_ROUNDS: Final = 8

@@ -296,20 +296,26 @@ def within(
 
 
 def _flat_vote(load_model: LoadModel, parts: list[Part], classes: Labels) -> Estimator:
-    """Make one vote of the models that members were fitted as, fold by fold."""
+    """Make one vote of the models that members were fitted as, fold by fold.
+
+    Members of which not all models are used have those of different folds: together they have seen
+    more of the rows. A model counts as much as if all were used.
+    """
     models: dict[str, Estimator] = {}
     shares: list[float] = []
+    n_taken = 0
     for member, weight, n_models in parts:
+        n_all = count_models(member.folder)
         if has_folds(member.folder):
-            fitted = load_models(member.folder, n_models)
+            fitted = load_models(member.folder, n_models, first=n_taken)
         else:
             fitted = [load_model(member.folder / MODEL_NAME)]
-        for at, model in enumerate(fitted):
-            models[f"iteration_{member.number}_fold_{at}"] = model
-            shares.append(weight / len(fitted))
-    ensemble: Estimator = Pipeline(
-        [("model", Vote(weights=np.array(shares)).assemble(models, classes))]
-    )
+        for at, model in enumerate(fitted, n_taken):
+            models[f"iteration_{member.number}_fold_{at % n_all}"] = model
+            shares.append(weight / n_all)
+        n_taken += n_models
+    weights = np.array(shares) / sum(shares)
+    ensemble: Estimator = Pipeline([("model", Vote(weights=weights).assemble(models, classes))])
     return ensemble
 
 

@@ -163,9 +163,17 @@ def count_models(folder: Path) -> int:
     return len(_files(folder)) if has_folds(folder) else 1
 
 
-def load_models(folder: Path, n_models: int | None = None) -> list[Estimator]:
-    """Read the pipelines that an iteration fitted, one per fold, or so many of them."""
-    return [pickle.loads(file.read_bytes()) for file in _files(folder)[:n_models]]
+def load_models(folder: Path, n_models: int | None = None, *, first: int = 0) -> list[Estimator]:
+    """Read the pipelines that an iteration fitted, one per fold, or so many of them.
+
+    Args:
+        folder: Of the iteration.
+        n_models: How many; None for all.
+        first: The fold to begin with; after the last one comes that of fold 0.
+    """
+    files = _files(folder)
+    at = first % len(files) if files else 0
+    return [pickle.loads(file.read_bytes()) for file in (files[at:] + files[:at])[:n_models]]
 
 
 def _files(folder: Path) -> list[Path]:
