@@ -370,7 +370,7 @@ def _engine_files() -> dict[str, bytes]:
     files = {}
     for name in ("dockerd", "containerd", "containerd-shim-runc-v2", "runc"):
         program = shutil.which(name, path=SYSTEM_PATH)
-        if program is None:
+        if program is None:  # Docker Desktop and rootless engines have no such programs to lend
             pytest.skip(f"a machine with an engine of its own needs {name}, which is not here")
         files[f"bin/{name}"] = Path(program).read_bytes()
         listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True)

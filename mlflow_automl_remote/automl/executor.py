@@ -194,7 +194,8 @@ def loaded(done: Finished, load: Callable[[], object]) -> Finished:
         return done
     try:
         return replace(done, value=load())
-    except Exception as error:  # noqa: BLE001 - loading runs code of the result's own class
+    # Loading runs code of the result's own class, the user's: whatever it raises is a value.
+    except Exception as error:  # noqa: BLE001 - any failure is
         reason = f"Its result cannot be loaded: {type(error).__name__}: {error}"
         return replace(done, state=IterationState.FAILED, reason=reason)
 

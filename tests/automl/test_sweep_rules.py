@@ -129,6 +129,7 @@ def test_each_way_to_go_wrong_is_its_own_state_and_harms_no_neighbour(
     assert "time limit of 5 s" in ended[4].reason
 
 
+# With one core both sweeps would run one iteration at a time, and the test could not fail.
 @pytest.mark.skipif(n_cores() < 2, reason="two iterations at a time need two cores")
 def test_the_same_seed_gives_the_same_scores_whatever_the_concurrency(
     executor: Executor, tmp_path: Path

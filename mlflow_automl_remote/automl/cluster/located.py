@@ -13,7 +13,8 @@ import cloudpickle
 _root: ContextVar[Path] = ContextVar("root")
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no types
+# Only a subclass can see each value, and cloudpickle has no types for mypy to look at.
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, file: io.BytesIO, root: Path) -> None:
         super().__init__(file)
         self._root = root

@@ -138,7 +138,8 @@ class RayExecutor(Executor):
             nodes = list(self._nodes.ready().values())
         try:
             return usage_of(nodes, USAGE_LIMIT_S)
-        except Exception as error:  # noqa: BLE001 - Ray's have no class in common
+        # Ray raises its own errors and those of gRPC and sockets; a sample is worth none of them.
+        except Exception as error:  # noqa: BLE001 - they have no class in common
             _log.debug("The nodes do not say how busy they are: %s", error)
             return {}
 
@@ -324,7 +325,8 @@ class RayExecutor(Executor):
                         self._places.give_back()
                     self._dispatch()
                     self._changed.notify_all()
-            except Exception as error:  # noqa: BLE001 - Ray's have no class in common; the head may be back
+            # Likewise: without this thread no call would ever end, and the head may be back soon.
+            except Exception as error:  # noqa: BLE001 - they have no class in common
                 _log.warning("The cluster does not say what there is: %s", error)
 
     def _next_news(self) -> list[Callable[[], None]]:
