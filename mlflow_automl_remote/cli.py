@@ -192,6 +192,19 @@ def resume(run_id: str) -> None:
 
 @main.command()
 @click.argument("run_id")
+@click.argument("host")
+def join(run_id: str, host: str) -> None:
+    """Let one more HOST take part in a sweep on several: a name, or {"host": ...} in JSON."""
+    from mlflow_automl_remote import compute, sweep_run, terminal
+
+    with clean_errors(), terminal.view() as view:
+        spec = compute.parse_joining(host)
+        sweep_run.attach(run_id).join(spec, terminal.listener(view))
+        view.say(f"{spec.label} takes part as soon as Ray has started there.")
+
+
+@main.command()
+@click.argument("run_id")
 def pause(run_id: str) -> None:
     """Begin no more iterations until `resume`; those that run go on to their end."""
     from mlflow_automl_remote import sweep_run, terminal

@@ -88,6 +88,7 @@ def _ask(
                 "again": _numbers(state, again[0]) if again is not None else [],
             }
         )
+        connection.bring_hosts(job)
         connection.start(job)
         _wait_for_begin(job, reader, request_id)
         forwarding.let_publish(connection, job, handle.run_id, handle.facts)

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,8 +161,28 @@ class SweepHandle:
         with self.connection(listener) as connection:
             job = connection.job(self.facts.sweep_id)
             job.request({"action": "unpause"})
+            connection.bring_hosts(job)
             connection.start(job)
             forwarding.let_publish(connection, job, self.run_id, self.facts)
+
+    def join(self, host: TargetSpec, listener: Listener | None = None) -> None:
+        """Let one more host take part in a sweep that runs on several.
+
+        Raises:
+            AutoMLRemoteError: It does not, or the host cannot be used.
+        """
+        from mlflow_automl_remote.publishing import parent_run
+
+        with self.connection(listener) as connection:
+            connection.join(host, connection.job(self.facts.sweep_id))
+        if all(other.label != host.label for other in self._target.others):
+            self._target = replace(self._target, others=(*self._target.others, host))
+            self.facts = replace(
+                self.facts,
+                target=self._target.full_label,
+                target_config=self._target.as_json(),
+            )
+            parent_run.remember(self.run_id, self.facts)
 
     @contextmanager
     def connection(self, listener: Listener | None = None) -> Iterator[Connection]:
@@ -213,7 +234,7 @@ def submit(
     importing.start()
     sweep_id = uuid.uuid4().hex
     with compute.connect(target, on_progress=listener.on_progress) as connection:
-        if not target.overcommit and target.ray is None:
+        if not target.overcommit and not target.is_cluster:
             config = _bounded(config, connection.machine, listener)
         job = connection.submit(
             sweep_id,
@@ -228,15 +249,14 @@ def submit(
 
             facts = ParentFacts(
                 sweep_id=sweep_id,
-                target=target.label,
+                target=target.full_label,
                 target_config=target.as_json(),
                 workspace=str(job.workspace.path),
             )
             run_id = _open_parent(open_run, facts, listener)
             forwarding.let_publish(connection, job, run_id, facts, is_new=True)
         except BaseException:
-            job.kill()
-            job.remove()
+            connection.abandon(job)
             raise
         job.remember_run(run_id)
         job.request({"action": "begin"})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -17,7 +19,7 @@ from mlflow_automl_remote.errors import (
 )
 
 if TYPE_CHECKING:
-    from mlflow_automl_remote.compute import Check, Connection, SavedTarget, TargetSpec
+    from mlflow_automl_remote.compute import Check, Cleaned, Connection, SavedTarget, TargetSpec
 
 FAILED: Final = 1
 REFUSED: Final = 3
@@ -170,20 +172,28 @@ def show(name: str) -> None:
 @click.option("--max-concurrent-iterations", type=int, help="Say whether it can carry so many.")
 def doctor(name: str, max_concurrent_iterations: int | None) -> None:
     """Look a target over: NAME, `local`, or a backend config as JSON or file."""
+    from mlflow_automl_remote import compute
+
+    with clean_errors():
+        n_problems = 0
+        found = compute.examine_all(_target(name), max_concurrent=max_concurrent_iterations)
+        for heading, checks in found:
+            if heading:
+                click.echo(f"\n{heading}")
+            for line in itertools.chain.from_iterable(map(_check_lines, checks)):
+                click.echo(line)
+            n_problems += sum(check.verdict is compute.Verdict.PROBLEM for check in checks)
+        if n_problems:
+            raise ConfigurationError("A sweep cannot run there until the problem is remedied.")
+
+
+def _target(name: str) -> TargetSpec:
+    """Read a target: its name, or a backend config as JSON or file."""
     from mlflow_automl_remote import arguments, compute
     from mlflow_automl_remote.compute import saved
 
-    with clean_errors():
-        named = name == saved.LOCAL or name in saved.saved_names()
-        config = {"target": name} if named else arguments.read_backend_config(name)
-        spec = compute.parse_target(config)
-        checks = compute.examine(spec, max_concurrent=max_concurrent_iterations)
-        for check in checks:
-            for line in _check_lines(check):
-                click.echo(line)
-        n_problems = sum(check.verdict is compute.Verdict.PROBLEM for check in checks)
-        if n_problems:
-            raise ConfigurationError("A sweep cannot run there until the problem is remedied.")
+    named = name == saved.LOCAL or name in saved.saved_names()
+    return compute.parse_target({"target": name} if named else arguments.read_backend_config(name))
 
 
 def _check_lines(check: Check) -> list[str]:
@@ -217,15 +227,27 @@ def detach(name: str) -> None:
 @click.argument("name")
 @click.option("--discard", is_flag=True, help="Remove dead sweeps that are not in MLflow, too.")
 def clean(name: str, *, discard: bool) -> None:
-    """Remove published sweeps, old environments and the like from a target."""
+    """Remove published sweeps, old environments and the like from a target.
+
+    NAME may also be `local`, or a backend config as JSON or file; of several hosts, all are
+    cleaned.
+    """
     from mlflow_automl_remote import compute
-    from mlflow_automl_remote.terminal import clean as printable
 
     with clean_errors():
-        with compute.connect(compute.parse_target({"target": name})) as connection:
-            done = connection.clean(discard=discard)
-        for what, n_bytes in done.removed:
-            click.echo(printable(f"removed  {what}  {n_bytes / 1e6:.1f} MB"))
-        for what, reason in done.kept:
-            click.echo(printable(f"kept     {what}: {reason}"))
-        click.echo(f"{done.n_bytes / 1e6:.1f} MB were freed.")
+        spec = _target(name)
+        for each in (replace(spec, others=()), *spec.others):
+            if spec.others:
+                click.echo(f"{each.label}:")
+            with compute.connect(each) as connection:
+                _tell_cleaned(connection.clean(discard=discard))
+
+
+def _tell_cleaned(done: Cleaned) -> None:
+    from mlflow_automl_remote.terminal import clean as printable
+
+    for what, n_bytes in done.removed:
+        click.echo(printable(f"removed  {what}  {n_bytes / 1e6:.1f} MB"))
+    for what, reason in done.kept:
+        click.echo(printable(f"kept     {what}: {reason}"))
+    click.echo(f"{done.n_bytes / 1e6:.1f} MB were freed.")

@@ -17,10 +17,10 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import docker
 import pytest
@@ -381,43 +381,58 @@ def _engine_files() -> dict[str, bytes]:
 
 
 @contextlib.contextmanager
-def running_vm(client: DockerClient, image: str, folder: Path) -> Iterator[Vm]:
-    """Run a container with a network, a port, a host key and a user's key of its own.
+def private_network(client: DockerClient) -> Iterator[str]:
+    """Make a network for containers; give its name."""
+    network = client.networks.create(f"{IMAGE}-{free_port()}", driver="bridge", labels={IMAGE: ""})
+    try:
+        yield str(network.name)
+    finally:
+        network.remove()
+
+
+@contextlib.contextmanager
+def running_vm(
+    client: DockerClient,
+    image: str,
+    folder: Path,
+    network: str,
+    variables: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Iterator[Vm]:
+    """Run a container with a port, a host key and a user's key of its own.
 
     Args:
         client: The engine.
         image: Name of the image.
         folder: For the user's key and the file that vouches for the host key.
+        network: That it is in.
+        variables: Of the account's environment.
+        **options: More of the engine's, for the container.
     """
     key_file = make_key(folder / "user_key")
     port = free_port()
-    name = f"{IMAGE}-{port}"
-    network = client.networks.create(name, driver="bridge", labels={IMAGE: ""})
+    container = client.containers.create(
+        image,
+        ["sh", "-c", BOOT],
+        name=f"{IMAGE}-{port}",
+        network=network,
+        ports={"22/tcp": ("127.0.0.1", port)},
+        labels={IMAGE: ""},
+        **{"hostname": "vm", **options},
+    )
     try:
-        container = client.containers.create(
-            image,
-            ["sh", "-c", BOOT],
-            name=name,
-            hostname="vm",
-            network=name,
-            ports={"22/tcp": ("127.0.0.1", port)},
-            labels={IMAGE: ""},
-        )
-        try:
-            container.put_archive("/", pack(_settings(key_file)))
-            container.start()
-            vm = Vm(container, port, key_file, folder / "known_hosts")
-            vm.wait_until_up()
-            _, host_key = vm.sh("cat /etc/ssh/ssh_host_ed25519_key.pub")
-            vm.known_hosts.write_text(f"[127.0.0.1]:{port} {host_key}\n")
-            yield vm
-        finally:
-            container.remove(force=True, v=True)
+        container.put_archive("/", pack(_settings(key_file, variables)))
+        container.start()
+        vm = Vm(container, port, key_file, folder / "known_hosts")
+        vm.wait_until_up()
+        _, host_key = vm.sh("cat /etc/ssh/ssh_host_ed25519_key.pub")
+        vm.known_hosts.write_text(f"[127.0.0.1]:{port} {host_key}\n")
+        yield vm
     finally:
-        network.remove()
+        container.remove(force=True, v=True)
 
 
-def _settings(key_file: Path) -> dict[str, bytes]:
+def _settings(key_file: Path, more: Mapping[str, str] | None = None) -> dict[str, bytes]:
     """Give the files of the container that its image lacks.
 
     A machine has the proxies, package index and certificates of its own network. A container on
@@ -426,6 +441,7 @@ def _settings(key_file: Path) -> dict[str, bytes]:
     """
     variables = {name: os.environ[name] for name in FORWARDED if name in os.environ}
     variables.pop("SSL_CERT_DIR", None)
+    variables.update(more or {})
     files = {"etc/ssh/authorized_keys": key_file.with_suffix(".pub").read_bytes()}
     if "SSL_CERT_FILE" in variables:
         files[CERTIFICATES[1:]] = Path(variables["SSL_CERT_FILE"]).read_bytes()

@@ -31,9 +31,9 @@ from mlflow_automl_remote.agent.inbox import Inbox, take
 from mlflow_automl_remote.agent.logs import set_up_logs
 from mlflow_automl_remote.agent.machine import sweep_started
 from mlflow_automl_remote.agent.models import load_model, save_model
-from mlflow_automl_remote.agent.places import searching
 from mlflow_automl_remote.agent.recorder import Recorder, folder_of
 from mlflow_automl_remote.agent.sampling import OfNodes, sampled
+from mlflow_automl_remote.agent.venue import Venue
 from mlflow_automl_remote.automl.executor import MOST_LOST, Call, Executor, Finished
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.config import AutoMLConfig
@@ -150,9 +150,14 @@ class Agent:
 
     def _run_to_the_end(self) -> SweepFinished:
         try:
-            with self._unless_begun(), LocalExecutor(self._template) as executor:
+            venue = Venue(self._workspace)
+            with (
+                self._unless_begun(),
+                venue.hosting(),
+                LocalExecutor(self._template) as executor,
+            ):
                 self._load_data(executor)
-                with searching(self._workspace, executor) as chosen:
+                with venue.searching(executor) as chosen:
                     self._nodes = chosen.usage
                     self._search(chosen)
                     if not self._control.is_stopped:

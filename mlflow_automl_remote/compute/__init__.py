@@ -7,6 +7,7 @@ from mlflow_automl_remote.compute.checks import Check, Verdict
 from mlflow_automl_remote.compute.comparison import ForeignModel, compare
 from mlflow_automl_remote.compute.credentials import Credentials
 from mlflow_automl_remote.compute.doctor import examine
+from mlflow_automl_remote.compute.hosts_doctor import examine_all
 from mlflow_automl_remote.compute.housekeeping import Cleaned, Inventory, StoredSweep
 from mlflow_automl_remote.compute.job import Job, JournalChunk, Liveness
 from mlflow_automl_remote.compute.launching import AgentCommand
@@ -16,7 +17,12 @@ from mlflow_automl_remote.compute.progress import OnProgress, Progress
 from mlflow_automl_remote.compute.project import Project, scan_project
 from mlflow_automl_remote.compute.saved import SavedTarget
 from mlflow_automl_remote.compute.target import Connection, connect
-from mlflow_automl_remote.compute.targets import SSH_KEYS, TargetSpec, parse_target
+from mlflow_automl_remote.compute.targets import (
+    SSH_KEYS,
+    TargetSpec,
+    parse_joining,
+    parse_target,
+)
 
 __all__ = [
     "SSH_KEYS",
@@ -43,6 +49,8 @@ __all__ = [
     "compare",
     "connect",
     "examine",
+    "examine_all",
+    "parse_joining",
     "parse_target",
     "scan_project",
 ]

@@ -37,6 +37,7 @@ MODULES: Final = (
     "inventory",
     "boot",
     "containers",
+    "ports",
     "server",
 )
 MIN_PYTHON: Final = (3, 8)

@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mlflow_automl_remote.compute.job import Liveness
+from mlflow_automl_remote.compute.launching import COOKIE
+from mlflow_automl_remote.compute.workspace import ray_folder
 from mlflow_automl_remote.errors import CommandFailed, ConnectionLost
 
 if TYPE_CHECKING:
@@ -133,11 +135,16 @@ def clean(control: Control, root: Root, current: Collection[str], *, discard: bo
     control.request("boot_remove", names=names)
     places = [str(path) for path, _, _ in removed]
     control.request("remove_containers", workspaces=places)
+    for place in places:  # daemons may have outlived what kept them
+        cookie = f"{COOKIE}={place}"
+        control.request("kill", cookie=cookie, grace_s=0, agent=f"{place}/agent.json")
     living = [each for each in found.sweeps if each.liveness is not Liveness.DEAD]
     unneeded = _unneeded(found, root, current, living)
     with _locked(control, [path for path, _, _ in unneeded]) as free:
         removed += [each for each in unneeded if each[0] in free]
-        control.request("remove", paths=[str(path) for path, _, _ in removed])
+        gone = [str(path) for path, _, _ in removed]
+        sockets = [str(ray_folder(PurePosixPath(place))) for place in places]
+        control.request("remove", paths=[*gone, *sockets])
     return Cleaned(
         removed=tuple((what, n_bytes) for _, what, n_bytes in removed), kept=tuple(kept)
     )

@@ -55,7 +55,7 @@ class Preparation:
         if self._spec.env_manager in BUILDERS:
             builder = self.builder(control)
             conda = self._spec.env_manager == "conda"
-            if self._spec.ray is not None:
+            if self._spec.is_cluster:
                 wanted = replace(wanted, requirements=(*wanted.requirements, requirement()))
             interpreter = builder.ensure(agent_recipe(self._machine, wanted, conda=conda))
             python = str(interpreter)

@@ -11,6 +11,7 @@ from typing import Final
 from mlflow_automl_remote.errors import ConfigurationError
 
 KEY: Final = "ray"
+HOSTS_KEY: Final = "hosts"
 _ADDRESS: Final = re.compile(
     r"auto|(ray://)?[A-Za-z0-9_.\-]+:[0-9]{1,5}|(ray://)?\[[0-9a-fA-F:]+\]:[0-9]{1,5}"
 )
@@ -31,12 +32,24 @@ def parse_ray(config: Mapping[str, object]) -> str | None:
             f'The \'{KEY}\' of the backend config must be {{"address": ...}} with "auto", '
             f'"host:port" or "ray://host:port". Got {value!r} instead.'
         )
+    require_ray(KEY)
+    return address
+
+
+def require_ray(key: str) -> None:
+    """See to it that this machine has Ray, whose version all others get.
+
+    Args:
+        key: Of the backend config, that asks for it.
+
+    Raises:
+        ConfigurationError: It has not.
+    """
     if importlib.util.find_spec("ray") is None:
         raise ConfigurationError(
-            f"The backend config has '{KEY}', and Ray is not installed here. Install it: "
+            f"The backend config has '{key}', and Ray is not installed here. Install it: "
             "pip install 'mlflow-automl-remote[ray]'"
         )
-    return address
 
 
 def requirement() -> str:

@@ -226,8 +226,47 @@ class Connection:
                 control.request("put", content, path=str(job.workspace.container_spec), mode=0o600)
             elif self.spec.resume_on_boot:
                 start_at_boot(control, job.workspace, command, module)
+        self.bring_hosts(job, needs_all=True)
         self.start(job, command, module)
         return job
+
+    def bring_hosts(self, job: Job, *, needs_all: bool = False) -> None:
+        """Let the other hosts of the target take part in a sweep that has been sent; see `hosts`.
+
+        Args:
+            job: The sweep.
+            needs_all: Whether one that cannot be reached is an error.
+
+        Raises:
+            ConnectFailed: One cannot be reached from here, or by the others.
+            EnvironmentSetupFailed: The environment of one could not be built.
+        """
+        if self.spec.others:
+            from mlflow_automl_remote.compute import hosts  # which connects as this module does
+
+            hosts.bring_up(
+                self,
+                job.workspace.sweep_id,
+                Wanted.from_json(job.wanted()),
+                self._on_progress,
+                needs_all=needs_all,
+            )
+
+    def join(self, spec: TargetSpec, job: Job) -> None:
+        """Let one more host take part in a sweep; see `hosts.join`."""
+        from mlflow_automl_remote.compute import hosts  # as above
+
+        wanted = Wanted.from_json(job.wanted())
+        hosts.join(self, spec, job.workspace.sweep_id, wanted, self._on_progress)
+
+    def abandon(self, job: Job) -> None:
+        """End a sweep that did not begin, and remove what there is of it."""
+        job.kill()
+        job.remove()
+        if self.spec.others:
+            from mlflow_automl_remote.compute import hosts  # as above
+
+            hosts.abandon(self.spec.others, job.workspace.sweep_id)
 
     def _send_project(self, workspace: Workspace, packed: Project, settings_json: str) -> None:
         n_files = f"{len(packed.files)} file{'s' if len(packed.files) != 1 else ''}"

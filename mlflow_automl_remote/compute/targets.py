@@ -16,8 +16,8 @@ from mlflow_automl_remote.compute.containers import KEYS as CONTAINER_KEYS
 from mlflow_automl_remote.compute.containers import ContainerSpec, parse_container
 from mlflow_automl_remote.compute.credentials import Credentials
 from mlflow_automl_remote.compute.local import LABEL
+from mlflow_automl_remote.compute.ray_cluster import HOSTS_KEY, parse_ray, require_ray
 from mlflow_automl_remote.compute.ray_cluster import KEY as RAY_KEY
-from mlflow_automl_remote.compute.ray_cluster import parse_ray
 from mlflow_automl_remote.compute.ssh_config import host_settings
 from mlflow_automl_remote.errors import ConfigurationError
 
@@ -75,6 +75,8 @@ class TargetSpec:
         registry_login: To pull its image with, as long as this client lives; None for none.
         ray: Address of the Ray cluster that iterations run on, seen from the target; None for
             none.
+        others: Hosts that make a Ray cluster with this one, which is its head.
+        address: By which the others reach this host; None finds one out.
     """
 
     name: str | None = None
@@ -95,6 +97,13 @@ class TargetSpec:
     container: ContainerSpec | None = None
     registry_login: RegistryLogin | None = field(default=None, repr=False, compare=False)
     ray: str | None = None
+    others: tuple[TargetSpec, ...] = ()
+    address: str | None = None
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether iterations run on a Ray cluster."""
+        return self.ray is not None or bool(self.others)
 
     @property
     def is_local(self) -> bool:
@@ -108,12 +117,18 @@ class TargetSpec:
             return LABEL
         return f"{self.user}@{self.host}" + (f":{self.port}" if self.port != 22 else "")
 
+    @property
+    def full_label(self) -> str:
+        """The machines, likewise."""
+        return self.label + (f" and {len(self.others)} more" if self.others else "")
+
     def as_json(self) -> str:
         """Write the target for a tag of the run, without its secret."""
-        content = asdict(replace(self, registry_login=None))
-        return json.dumps(
-            {key: value for key, value in content.items() if value not in (None, ())}
-        )
+        content = asdict(replace(self, registry_login=None, others=()))
+        content = {key: value for key, value in content.items() if value not in (None, ())}
+        if self.others:
+            content["others"] = [json.loads(other.as_json()) for other in self.others]
+        return json.dumps(content)
 
     @classmethod
     def from_json(cls, text: str) -> TargetSpec:
@@ -129,8 +144,10 @@ class TargetSpec:
             key_files = content.pop("key_files", [key_file] if key_file else [])
             names = content.pop("forward_variables", [])
             inside = content.pop("container", None)
+            others = content.pop("others", [])
             spec = cls(
                 **content,
+                others=tuple(cls.from_json(json.dumps(other)) for other in others),
                 key_files=tuple(key_files),
                 forward_variables=tuple(names),
                 container=None if inside is None else ContainerSpec.from_dict(inside),
@@ -173,14 +190,17 @@ def parse_target(
     container, ray = parse_container(config, docker_env), parse_ray(config)
     others = (*CONTAINER_KEYS, RAY_KEY)
     given = {key: value for key, value in config.items() if key not in others}
-    if container is None:
-        return replace(_parse_plain(given), ray=ray)
-    if ray is not None:
+    cluster = next((key for key in (RAY_KEY, HOSTS_KEY) if config.get(key) is not None), None)
+    if container is not None and cluster is not None:
         raise ConfigurationError(
-            f"The backend config has '{RAY_KEY}', and a container: the agent of a sweep on a "
+            f"The backend config has '{cluster}', and a container: the agent of a sweep on a "
             'cluster runs on the target itself. Take one of them out, or add "environment": '
             '"target".'
         )
+    if cluster == HOSTS_KEY:
+        return _parse_hosts(given)
+    if container is None:
+        return replace(_parse_plain(given), ray=ray)
     python = _text(given, "python") or "python3"
     if given.get("target") in (None, saved.LOCAL) and "host" not in given:
         given.pop("python", None)
@@ -196,6 +216,63 @@ def parse_target(
             "'publish_from'."
         )
     return replace(spec, python=python) if spec.is_local else spec
+
+
+def parse_joining(text: str) -> TargetSpec:
+    """Read the one host that joins others: the name of a target, a host, or an object in JSON.
+
+    Raises:
+        ConfigurationError: It is none of them.
+    """
+    try:
+        return _parse_host(json.loads(text) if text.lstrip().startswith("{") else text, {})
+    except ValueError as error:
+        raise ConfigurationError(f"'{text}' is no JSON object: {error}.") from error
+
+
+def _parse_hosts(given: Mapping[str, object]) -> TargetSpec:
+    """Read a target of several hosts: the first, with the others."""
+    hosts = given[HOSTS_KEY]
+    common = {key: value for key, value in given.items() if key != HOSTS_KEY}
+    if not isinstance(hosts, list) or len(hosts) < 2:
+        raise _must_be(HOSTS_KEY, "a list of two hosts or names of targets, or more", hosts)
+    for key in ("host", "target", RAY_KEY):
+        if key in common:
+            raise ConfigurationError(
+                f"The backend config has '{HOSTS_KEY}' and '{key}': leave one of them out."
+            )
+    specs = [_parse_host(each, common) for each in hosts]
+    seen: set[tuple[object, ...]] = set()
+    for spec in specs:
+        place = (spec.host, spec.user, spec.port)
+        if place in seen:
+            raise ConfigurationError(f"'{HOSTS_KEY}' has {spec.label} twice.")
+        seen.add(place)
+    require_ray(HOSTS_KEY)
+    return replace(specs[0], others=tuple(specs[1:]))
+
+
+def _parse_host(each: object, common: Mapping[str, object]) -> TargetSpec:
+    """Read one of several hosts: a name, or an object with keys of its own."""
+    if isinstance(each, str):
+        each = {"target" if each in saved.saved_names() else "host": each}
+    if not isinstance(each, Mapping) or ("host" in each) == ("target" in each):
+        raise _must_be(
+            HOSTS_KEY, 'names, and objects such as {"host": "vm1", "user": "ada"}', each
+        )
+    keys = dict(each)
+    address = _text(keys, "address")
+    keys.pop("address", None)
+    if saved.LOCAL in (keys.get("target"), keys.get("host")):
+        raise ConfigurationError(
+            f"'{HOSTS_KEY}' has '{saved.LOCAL}', but all of them are reached over SSH. Give this "
+            "machine by a name that the others know it by."
+        )
+    _check_words(address, None, None)
+    name = _text(keys, "target")
+    own = {} if name is None else {**saved.load(name).config, **keys}
+    common = {key: value for key, value in common.items() if key not in own}
+    return replace(_parse_plain({**common, **keys}), address=address)
 
 
 def _parse_plain(given: dict[str, object]) -> TargetSpec:
@@ -335,8 +412,8 @@ def _unknown_key(key: object, *, is_local: bool) -> str:
         )
     return (
         f"Unknown key '{key}' in the backend config. Known keys: {', '.join(SSH_KEYS)} "
-        f"for a machine over SSH; target for this one; {RAY_KEY}, {', '.join(CONTAINER_KEYS)} for "
-        "both."
+        f"for a machine over SSH; {HOSTS_KEY} for several; target for this one; {RAY_KEY}, "
+        f"{', '.join(CONTAINER_KEYS)} for both."
     )
 
 

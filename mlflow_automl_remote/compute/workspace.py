@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -67,6 +68,12 @@ class Root:
     def uv(self, digest: str) -> PurePosixPath:
         """Return the uv program, by its hash."""
         return self.path / "uv" / _checked(digest) / "uv"
+
+
+def ray_folder(workspace: PurePosixPath) -> PurePosixPath:
+    """Give where the Ray of a sweep has its sockets, as `agent.ray_node` does."""
+    name = hashlib.sha256(str(workspace).encode()).hexdigest()[:8]
+    return PurePosixPath(f"/tmp/automl-remote-ray-{name}")  # noqa: S108 - nothing is written there
 
 
 def _checked(digest: str) -> str:
@@ -194,6 +201,11 @@ class Workspace:
     def ray(self) -> PurePosixPath:
         """Where the Ray cluster of the sweep is, if it has one."""
         return self.path / "ray.json"
+
+    @property
+    def ray_token(self) -> PurePosixPath:
+        """The word that all hosts of the sweep's own Ray cluster know."""
+        return self.path / "ray-token"
 
     @property
     def client(self) -> PurePosixPath:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_automl_remote.compute import TargetSpec, parse_target
+from mlflow_automl_remote.compute import SavedTarget, TargetSpec, parse_target
 from mlflow_automl_remote.errors import ConfigurationError
 
 
@@ -63,11 +63,28 @@ def test_a_cluster_is_named_by_its_address(address):
         assert address == spec.ray
 
 
-def test_a_cluster_without_the_extra_says_what_to_install(monkeypatch):
+def test_several_hosts_are_the_first_with_the_others(tmp_path, monkeypatch):
+    """Names of attached targets, hosts and objects; what stands beside them holds for all."""
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    SavedTarget(name="big", config={"host": "big.example.org", "user": "eve"}).save()
+    third = {"host": "vm3", "port": 2222, "user": "bob", "address": "10.0.0.3"}
+    spec = parse_target({"hosts": ["vm1", "big", third], "user": "ada", "root": "~/x"})
+    assert [each.label for each in (spec, *spec.others)] == [
+        "ada@vm1", "eve@big.example.org", "bob@vm3:2222",
+    ]  # fmt: skip
+    assert {each.root for each in (spec, *spec.others)} == {"~/x"}
+    assert [each.address for each in spec.others] == [None, "10.0.0.3"]
+    assert spec.full_label == "ada@vm1 and 2 more"
+    assert spec == TargetSpec.from_json(spec.as_json())
+
+
+@pytest.mark.parametrize("config", [{"ray": {"address": "auto"}}, {"hosts": ["vm1", "vm2"]}])
+def test_a_cluster_without_the_extra_says_what_to_install(config, monkeypatch):
     """Before anything is contacted."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match=r"pip install 'mlflow-automl-remote\[ray\]'"):
-        parse_target({"ray": {"address": "auto"}})
+        parse_target(config)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +97,15 @@ def test_a_cluster_without_the_extra_says_what_to_install(monkeypatch):
             {"ray": {"address": "auto"}, "environment": "docker", "image": "python:3.12"},
             "'ray', and a container",
         ),
+        ({"hosts": "vm1"}, "'hosts'.*two hosts.*Got 'vm1'"),
+        ({"hosts": ["vm1"]}, "'hosts'.*two hosts"),
+        ({"hosts": ["vm1", 7]}, "'hosts'.*must be names, and objects.*Got 7"),
+        ({"hosts": ["vm1", {"port": 22}]}, "'hosts'.*must be names, and objects"),
+        ({"hosts": ["vm1", {"host": "vm1"}]}, "'hosts' has .*@vm1 twice"),
+        ({"hosts": ["vm1", "local"]}, "'hosts' has 'local'"),
+        ({"hosts": ["vm1", "vm2"], "host": "vm3"}, "'hosts' and 'host'"),
+        ({"hosts": ["vm1", {"host": "vm2", "adress": "x"}]}, "Unknown key 'adress'"),
+        ({"hosts": ["vm1", "vm2"], "environment": "docker", "image": "x"}, "'hosts', and a cont"),
         ({"hots": "vm"}, "Unknown key 'hots'"),
         ({"host": "vm", "password": "x"}, "Unknown key 'password'.*Known keys: host, user"),
         ({"user": "bob"}, "has 'user' but no 'host'"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from docker_engine import Engine, Vm, engine, ensure_image, running_vm
+from docker_engine import Engine, Vm, engine, ensure_image, private_network, running_vm
 
 
 @pytest.fixture(scope="session")
@@ -20,5 +20,9 @@ def docker_engine(pytestconfig: pytest.Config) -> Iterator[Engine]:
 def container_vm(docker_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vm]:
     """A bare machine."""
     folder = tmp_path_factory.mktemp("vm")
-    with running_vm(docker_engine.client, docker_engine.image, folder) as vm:
+    client = docker_engine.client
+    with (
+        private_network(client) as network,
+        running_vm(client, docker_engine.image, folder, network) as vm,
+    ):
         yield vm

@@ -34,6 +34,8 @@ SAME_EVERYWHERE: Final = ("numpy", "scipy", "pandas", "scikit-learn", "lightgbm"
 """Whose versions a node must share with the head: it reads the models of others."""
 MOST_PLACED: Final = 32
 """Folders that stay on a node for calls to come, beside those that calls read now."""
+ENDED_VARIABLE: Final = "AUTOML_REMOTE_NODE_ENDED"
+"""Names a file that tells who keeps this node that it is needed no more, where somebody does."""
 _PREFIX: Final = "automl-remote-node-"
 _LOCK: Final = "lock"
 _IMPORT_LIMIT_S: Final = 120.0
@@ -161,10 +163,12 @@ class Node:
             self._executor.cancel(ticket)
 
     def close(self) -> None:
-        """Kill what still runs, and remove all files."""
+        """Kill what still runs, remove all files, and say so to who keeps this node."""
         self._executor.close()
         shutil.rmtree(self._root, ignore_errors=True)
         os.close(self._lock_fd)
+        if ENDED_VARIABLE in os.environ:
+            Path(os.environ[ENDED_VARIABLE]).touch()
 
     def _run(self, order: NodeOrder, output: Path) -> Finished:
         call = Call(

@@ -22,12 +22,14 @@ from mlflow_automl_remote.compute.helper import (
     containers,
     files,
     inventory,
+    ports,
     probe,
     processes,
 )
 from mlflow_automl_remote.compute.helper.wire import CHUNK_BYTES, Inflow, Refused, Wire
 
 if TYPE_CHECKING:
+    import socket
     from typing import IO
 
     from mlflow_automl_remote.compute.helper.wire import Header
@@ -46,6 +48,7 @@ class Server:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._locks: dict[str, int] = {}
+        self._listening: list[socket.socket] = []
         self._child: subprocess.Popen[bytes] | None = None
         self._busy = threading.Event()
 
@@ -118,6 +121,25 @@ class Server:
     def do_probe(self, header: Header, payload: bytes) -> Answer:
         """Find out what a doctor wants to know."""
         return probe.facts(header["root"], header["index"]), b""
+
+    def do_addresses(self, header: Header, payload: bytes) -> Answer:
+        """Give the addresses of this machine."""
+        return {"addresses": ports.addresses()}, b""
+
+    def do_listen(self, header: Header, payload: bytes) -> Answer:
+        """Listen at a free port until told otherwise, or this helper ends."""
+        self._listening, found = ports.listen(header)
+        return found, b""
+
+    def do_listen_no_more(self, header: Header, payload: bytes) -> Answer:
+        """Give the port back."""
+        while self._listening:
+            ports.end(self._listening.pop())
+        return {}, b""
+
+    def do_call(self, header: Header, payload: bytes) -> Answer:
+        """Find out at which addresses somebody listens who says a word."""
+        return ports.call(header), b""
 
     def do_inventory(self, header: Header, payload: bytes) -> Answer:
         """List the sweeps below our root, and what they share."""
