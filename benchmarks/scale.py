@@ -31,7 +31,7 @@ from mlflow_automl_remote.automl.sampler import Sampler
 SHARE = 0.1
 """Of the cores, what the iterations of all workers compute on together."""
 FINISHED = (100, 1000, 5000)
-N_ASKS = 30
+N_ASKS = 200
 
 
 def work(cost: tuple[float, float]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
 from sklearn.base import clone
@@ -66,7 +66,8 @@ class Evaluation:
         rounds: Mean number of boosting rounds that were best; None unless stopped early.
         fit_s: Seconds of all fits of the folds.
         predict_s: Seconds of all predictions.
-        rows: What the model of the last fold was fitted and scored on.
+        rows: What the model of the last fold was fitted and scored on; None where another
+            process did.
     """
 
     metrics: Mapping[str, float]
@@ -75,25 +76,48 @@ class Evaluation:
     rounds: int | None
     fit_s: float
     predict_s: float
-    rows: RowSet
+    rows: RowSet | None
 
 
-def evaluate(  # noqa: PLR0913 - all of it is needed once, and named at the call
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FoldScore:
+    """What one fold says of a pipeline.
+
+    Attributes:
+        metrics: By name.
+        predictions: As in `Evaluation`.
+        rounds: Boosting rounds that were best; None unless stopped early.
+        fit_s: Seconds of the fit.
+        predict_s: Seconds of the predictions.
+        rows: What the model was fitted and scored on; None where another process did.
+    """
+
+    metrics: Mapping[str, float]
+    predictions: FloatArray
+    rounds: int | None
+    fit_s: float
+    predict_s: float
+    rows: RowSet | None = None
+
+
+def evaluate_fold(  # noqa: PLR0913 - all of it is needed once, and named at the call
     pipeline: Estimator,
     dataset: Dataset,
     splits: Splits,
+    number: int,
     *,
     scoring: Scoring | None = None,
     early_stopping: EarlyStopping | None = None,
     seed: int = 0,
     store: FeatureStore | None = None,
-) -> Evaluation:
-    """Score a pipeline on the folds of a sweep.
+) -> FoldScore:
+    """Score a pipeline on one fold of a sweep.
 
     Args:
         pipeline: An unfitted pipeline; it is cloned, never changed.
         dataset: Features and targets.
         splits: The folds.
+        number: Of the fold.
         scoring: What the metrics depend on.
         early_stopping: How its model is stopped early; None to fit all its rounds.
         seed: Of the rows that stop it; the same for all pipelines that share features.
@@ -103,39 +127,55 @@ def evaluate(  # noqa: PLR0913 - all of it is needed once, and named at the call
         ValueError: The pipeline predicts values that are not finite.
         Exception: Whatever the pipeline raises.
     """
-    scoring = scoring or Scoring()
-    per_fold: list[dict[str, float]] = []
-    predictions: list[FloatArray] = []
-    rounds: list[int] = []
-    fit_s = predict_s = 0.0
-    for number, (fit_rows, score_rows) in enumerate(splits.folds):
-        begun = time.perf_counter()
-        X, y, weight = to_score(dataset, splits, score_rows)
-        rows = _rows(f"fold{number}", dataset, fit_rows, (X, score_rows))
-        if early_stopping is None:
-            behind = pass_on(pipeline, rows, store)
-            model = _fit(
-                clone(_model_of(pipeline)), behind.fit, rows.y, _weight(dataset, fit_rows)
-            )
-        else:
-            rows = hold_out_to_stop(dataset, rows, seed)
-            behind, model, n_rounds = _fit_stopping_early(
-                pipeline, dataset, rows, early_stopping, store
-            )
-            rounds.append(n_rounds)
-        fitted_at = time.perf_counter()
-        predictions.append(predict(model, behind.others[0], dataset))
-        predict_s += time.perf_counter() - fitted_at
-        fit_s += fitted_at - begun
-        per_fold.append(score(dataset, y, predictions[-1], weight, scoring))
+    begun = time.perf_counter()
+    fit_rows, score_rows = splits.folds[number]
+    X, y, weight = to_score(dataset, splits, score_rows)
+    rows = _rows(f"fold{number}", dataset, fit_rows, (X, score_rows))
+    rounds = None
+    if early_stopping is None:
+        behind = pass_on(pipeline, rows, store)
+        model = _fit(clone(_model_of(pipeline)), behind.fit, rows.y, _weight(dataset, fit_rows))
+    else:
+        rows = hold_out_to_stop(dataset, rows, seed)
+        behind, model, rounds = _fit_stopping_early(pipeline, dataset, rows, early_stopping, store)
+    fitted_at = time.perf_counter()
+    predicted = predict(model, behind.others[0], dataset)
+    predicted_at = time.perf_counter()
+    return FoldScore(
+        metrics=score(dataset, y, predicted, weight, scoring),
+        predictions=predicted,
+        rounds=rounds,
+        fit_s=fitted_at - begun,
+        predict_s=predicted_at - fitted_at,
+        rows=rows,
+    )
+
+
+def evaluate(pipeline: Estimator, dataset: Dataset, splits: Splits, **how: Any) -> Evaluation:
+    """Score a pipeline on the folds of a sweep, one after the other; see `evaluate_fold`."""
+    folds: list[FoldScore] = []
+    for number in range(splits.n_folds):
+        folds[-1:] = [replace(fold, rows=None) for fold in folds[-1:]]  # which need not be kept
+        folds.append(evaluate_fold(pipeline, dataset, splits, number, **how))
+    return combined(folds)
+
+
+def combined(folds: Sequence[FoldScore]) -> Evaluation:
+    """Say what all folds together say of a pipeline.
+
+    Args:
+        folds: In their order.
+    """
+    per_fold = [dict(fold.metrics) for fold in folds]
+    rounds = [fold.rounds for fold in folds if fold.rounds is not None]
     return Evaluation(
         metrics=metrics.mean_over_folds(per_fold),
         fold_metrics=metrics.by_name(per_fold),
-        predictions=tuple(predictions),
+        predictions=tuple(fold.predictions for fold in folds),
         rounds=max(1, round(float(np.mean(rounds)))) if rounds else None,
-        fit_s=fit_s,
-        predict_s=predict_s,
-        rows=rows,
+        fit_s=sum(fold.fit_s for fold in folds),
+        predict_s=sum(fold.predict_s for fold in folds),
+        rows=folds[-1].rows,
     )
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 from sklearn.pipeline import Pipeline
@@ -23,17 +23,20 @@ from mlflow_automl_remote.automl import (
 )
 from mlflow_automl_remote.automl.components.base import Device, Estimator, Scalar
 from mlflow_automl_remote.automl.dataset import Dataset, take_rows
-from mlflow_automl_remote.automl.evaluation import Scoring
+from mlflow_automl_remote.automl.evaluation import FoldScore, Scoring
 from mlflow_automl_remote.automl.feature_store import FeatureStore
 from mlflow_automl_remote.automl.features import RowSet
 from mlflow_automl_remote.automl.featurization import FeatureSummary
 from mlflow_automl_remote.automl.featurization.preprocessor import TablePreprocessor
+from mlflow_automl_remote.automl.part import Parts, save
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
 from mlflow_automl_remote.automl.predictions import HeldOut, held_out
 from mlflow_automl_remote.automl.sample import splits_of
 from mlflow_automl_remote.automl.splits import Splits
 from mlflow_automl_remote.automl.targets import position_of
 from mlflow_automl_remote.config import AutoMLConfig
+
+_Result = TypeVar("_Result")
 
 MODEL_NAME: Final = "model"
 CHARTS_NAME: Final = "charts"
@@ -65,6 +68,7 @@ class IterationOrder:
         save_model: Writes the fitted pipeline, or None.
         save_charts: Draws the predictions, or None.
         features_dir: What steps before models make is shared here; None to make it alone.
+        parts: Where folds were scored before, each in a process of its own; None to do it here.
     """
 
     spec: PipelineSpec
@@ -77,6 +81,7 @@ class IterationOrder:
     save_model: SaveModel | None
     save_charts: SaveCharts | None = None
     features_dir: Path | None = None
+    parts: Parts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,22 +121,41 @@ def run_iteration(order: IterationOrder) -> IterationResult:
         MetricUndefined: The primary metric is not a number.
         Exception: Whatever the pipeline or `save_model` raises.
     """
+    return _with_pages_given_back(order, _run)
+
+
+def run_part(part: tuple[IterationOrder, int]) -> None:
+    """Score a pipeline on one fold, for an iteration that is run later.
+
+    Args:
+        part: The iteration, and the number of the fold.
+
+    Raises:
+        Exception: Whatever the pipeline raises.
+    """
+    order, number = part
+
+    def run(_: IterationOrder, dataset: Dataset) -> FoldScore:
+        splits, pipeline, how = _prepare(order, dataset)
+        return evaluation.evaluate_fold(pipeline, dataset, splits, number, **how)
+
+    if order.parts is None:
+        raise ValueError("The order says nowhere to leave the fold.")
+    save(order.parts.of(number), _with_pages_given_back(order, run))
+
+
+def _with_pages_given_back(
+    order: IterationOrder, run: Callable[[IterationOrder, Dataset], _Result]
+) -> _Result:
     dataset = data.open_dataset(order.data_dir)
     if order.features_dir is None or pipelines.stored_cells(dataset) <= featurization.LARGE_CELLS:
-        return _run(order, dataset)
+        return run(order, dataset)
     with pages.given_back(order.data_dir, order.features_dir):
-        return _run(order, dataset)
+        return run(order, dataset)
 
 
-def _is_all(rows: RowSet, dataset: Dataset, splits: Splits) -> bool:
-    """Whether the rows of the only fold are all of a large table: the last fit can use them."""
-    if not dataset.is_table or pipelines.stored_cells(dataset) <= featurization.LARGE_CELLS:
-        return False
-    n_rows = dataset.n_rows if splits.train is None else len(splits.train)
-    return splits.n_folds == 1 and not splits.on_valid and len(rows.order) == n_rows
-
-
-def _run(order: IterationOrder, dataset: Dataset) -> IterationResult:
+def _prepare(order: IterationOrder, dataset: Dataset) -> tuple[Splits, Estimator, dict[str, Any]]:
+    """Give the folds, the pipeline, and how it is evaluated on them."""
     splits = splits_of(order.data_dir, dataset, order.config)
     context = pipelines.context_for(
         dataset, splits=splits, seed=order.seed, n_jobs=order.n_jobs, device=order.device
@@ -142,16 +166,34 @@ def _run(order: IterationOrder, dataset: Dataset) -> IterationResult:
     pipeline = pipelines.build(
         order.spec, dataset.task, context, dataset=dataset, features_seed=order.config.seed
     )
-    stopping = pipelines.early_stopping_of(order.spec, dataset.task, context)
-    scored = evaluation.evaluate(
-        pipeline,
-        dataset,
-        splits,
-        scoring=scoring_of(order.config, dataset),
-        early_stopping=stopping,
-        seed=order.config.seed,
-        store=store,
-    )
+    how = {
+        "scoring": scoring_of(order.config, dataset),
+        "early_stopping": pipelines.early_stopping_of(order.spec, dataset.task, context),
+        "seed": order.config.seed,
+        "store": store,
+    }
+    return splits, pipeline, how
+
+
+def _is_all(rows: RowSet | None, dataset: Dataset, splits: Splits) -> bool:
+    """Whether the rows of the only fold are all of a large table: the last fit can use them."""
+    if (
+        rows is None
+        or not dataset.is_table
+        or pipelines.stored_cells(dataset) <= featurization.LARGE_CELLS
+    ):
+        return False
+    n_rows = dataset.n_rows if splits.train is None else len(splits.train)
+    return splits.n_folds == 1 and not splits.on_valid and len(rows.order) == n_rows
+
+
+def _run(order: IterationOrder, dataset: Dataset) -> IterationResult:
+    splits, pipeline, how = _prepare(order, dataset)
+    if order.parts is None:
+        scored = evaluation.evaluate(pipeline, dataset, splits, **how)
+    else:
+        scored = evaluation.combined(list(order.parts.load()))
+    stopping = how["early_stopping"]
     refuse_undefined(scored.metrics, order.config.primary_metric)
     begun = time.perf_counter()
     if stopping is not None and scored.rounds is not None:
@@ -160,7 +202,7 @@ def _run(order: IterationOrder, dataset: Dataset) -> IterationResult:
         pipeline,
         dataset,
         train=splits.train,
-        store=store,
+        store=how["store"],
         made=scored.rows if _is_all(scored.rows, dataset, splits) else None,
     )
     refit_s = time.perf_counter() - begun

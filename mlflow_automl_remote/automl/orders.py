@@ -17,7 +17,9 @@ from mlflow_automl_remote.automl.iteration import (
     SaveCharts,
     SaveModel,
     run_iteration,
+    run_part,
 )
+from mlflow_automl_remote.automl.part import Parts
 from mlflow_automl_remote.automl.proposals import Proposal, iteration_seed
 from mlflow_automl_remote.automl.racing.driver import Driver, Settings
 from mlflow_automl_remote.automl.racing.finish import n_models_of
@@ -26,6 +28,9 @@ from mlflow_automl_remote.automl.racing.schedule import Step
 from mlflow_automl_remote.choosing import Scored
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.config.settings import DEFAULT_ENSEMBLE_ITERATIONS
+
+Part = tuple[Job, Path]
+"""What is to be done for one fold, and its folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +74,17 @@ class Orders:
             save_charts=self.save_charts,
         )
 
-    def whole(self, proposal: Proposal, output_dir: Path) -> Job:
-        """Ask for a whole iteration."""
+    def whole(
+        self, proposal: Proposal, output_dir: Path, n_parts: int = 0
+    ) -> tuple[Job, list[Part]]:
+        """Ask for a whole iteration, and for each of its folds before it where it has parts.
+
+        Args:
+            proposal: The iteration.
+            output_dir: Its folder.
+            n_parts: How many folds are scored side by side; 0 for one after the other.
+        """
+        parts = Parts(output_dir, n_parts) if n_parts else None
         order = IterationOrder(
             spec=proposal.spec,
             config=self.config,
@@ -82,8 +96,16 @@ class Orders:
             save_model=self.save_model,
             save_charts=self.save_charts,
             features_dir=self.features_dir,
+            parts=parts,
         )
-        return Job(function=run_iteration, argument=order, reads=(self.data_dir,))
+        reads = (self.data_dir,)
+        job = Job(function=run_iteration, argument=order, reads=reads)
+        if parts is None:
+            return job, []
+        return job, [
+            (Job(function=run_part, argument=(order, number), reads=reads), parts.of(number))
+            for number in range(n_parts)
+        ]
 
     def step(self, step: Step, output_dir: Path, driver: Driver, budget: Budget) -> Job:
         """Ask for a step of a race."""

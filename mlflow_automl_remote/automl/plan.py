@@ -42,6 +42,8 @@ SHARE_OF_EXPERIMENT: Final = 0.25
 """Of the time of the whole sweep, what one iteration may be predicted to take."""
 SHARE_OF_RACE: Final = 0.15
 """The same of the fit of one fold in a race, where each has a slice of the time."""
+LARGE_CELLS: Final = 200_000.0
+"""Of a table from which on a fold is worth a process, and a way to another machine."""
 BYTES_PER_CELL: Final = 16.0
 """Memory of an iteration for each number of the data: 0.8 GB over 1 million mixed rows by 50."""
 BYTES_OF_ITERATION: Final = 60e6
@@ -65,6 +67,7 @@ class SearchPlan:
         n_folds: How often each is fitted for that.
         n_test_rows: Rows of `test_size`.
         n_learn_rows: Rows that final models are fitted on.
+        is_large: Whether a fold takes so long that it is worth a process of its own.
         notes: Where it is not what the settings ask for, for a person.
         warm_start: What it begins with, of what earlier sweeps found.
     """
@@ -80,6 +83,7 @@ class SearchPlan:
     n_folds: int
     n_test_rows: int
     n_learn_rows: int
+    is_large: bool = False
     notes: tuple[str, ...] = ()
     warm_start: Chosen = NOTHING
 
@@ -142,6 +146,7 @@ def make_plan(
         n_folds=splits.n_folds,
         n_test_rows=len(splits.test),
         n_learn_rows=dataset.n_rows if splits.train is None else len(splits.train),
+        is_large=pipelines.stored_cells(dataset) >= LARGE_CELLS,
         notes=notes,
     )
 

@@ -24,11 +24,11 @@ _STEP: Final = 0.15
 _STAYS: Final = 0.8
 """How likely a choice of a neighbour is that of the pipeline it is near to."""
 _MAX_REPEATS: Final = 8  # of drawing a pipeline that was drawn before
-MOST_TRIALS: Final = 120
+MOST_TRIALS: Final = 70
 """That TPE looks at: the time of a draw grows with them."""
-_KEPT: Final = 70
-_BEST_KEPT: Final = 30
-"""More than the 25 that it takes for good, however many there are."""
+_KEPT: Final = 45
+_BEST_KEPT: Final = 25
+"""More than it takes for good of so many."""
 
 
 class Sampler:

@@ -13,14 +13,21 @@ from typing import Final
 from mlflow_automl_remote.automl import data, pages, sample
 from mlflow_automl_remote.automl.budget import Budget
 from mlflow_automl_remote.automl.control import Control, Whereabouts
-from mlflow_automl_remote.automl.executor import MOST_LOST, Call, Executor, Finished, Ticket
+from mlflow_automl_remote.automl.executor import (
+    MOST_LOST,
+    Call,
+    Executor,
+    Finished,
+    Job,
+    Ticket,
+)
 from mlflow_automl_remote.automl.iteration import (
     IterationResult,
     LoadModel,
     SaveCharts,
     SaveModel,
 )
-from mlflow_automl_remote.automl.orders import Orders
+from mlflow_automl_remote.automl.orders import Orders, Part
 from mlflow_automl_remote.automl.outcome import (
     Outcome,
     Silent,
@@ -48,6 +55,7 @@ from mlflow_automl_remote.automl.racing.driver import GRACE_S, TOO_LONG, Driver
 from mlflow_automl_remote.automl.racing.fold import FoldsResult
 from mlflow_automl_remote.automl.racing.schedule import Step
 from mlflow_automl_remote.automl.splits import make_splits
+from mlflow_automl_remote.automl.spreading import Spreading
 from mlflow_automl_remote.automl.stopping import Stopping
 from mlflow_automl_remote.choosing import Scored
 from mlflow_automl_remote.config import AutoMLConfig
@@ -105,7 +113,7 @@ class Sweep:
         warm_start: WarmStart | None = None,
     ) -> None:
         self._config = config
-        self._executor = executor
+        self._executor = Spreading(executor)
         self._callback = callback or Silent()
         self._history = tuple(history)
         self._past_ensembles = tuple(
@@ -308,37 +316,57 @@ class Sweep:
         if again or number not in self._began_at_ms:
             self._began_at_ms[number] = time.time_ns() // 1_000_000
             self._callback.on_iteration_start(step.proposal)
-        if not self._control.start(step.proposal, partial(self._submit, step)):
+        n_parts = self.plan.n_folds if self._is_to_spread(step) else 0
+        if not self._control.start(step.proposal, partial(self._submit, step, n_parts)):
             outcome = self._never_ran(step.proposal)
             self._learn(outcome)
             self._callback.on_iteration_end(outcome)
 
-    def _submit(self, step: Step, proposal: Proposal) -> Ticket:
+    def _submit(self, step: Step, n_parts: int, proposal: Proposal) -> Ticket:
         output_dir = self._orders.folder_for(step)
+        parts: list[Part] = []
         timeout_s, if_killed = self._budget.limit_s(ensemble=proposal.is_ensemble)
         if proposal.is_ensemble:
             job = self._orders.ensemble(proposal, output_dir, self._best(), self._driver)
             if self._driver is not None and timeout_s is not None:
                 timeout_s += GRACE_S  # it is worth a second: nothing else is as good
         elif self._driver is None:
-            job = self._orders.whole(proposal, output_dir)
+            job, parts = self._orders.whole(proposal, output_dir, n_parts)
         else:
             job = self._orders.step(step, output_dir, self._driver, self._budget)
             if step.kind == "folds":
                 if_killed = TOO_LONG
-        call = Call(
-            job.function,
-            job.argument,
-            output_dir=output_dir,
-            reads=job.reads,
-            timeout_s=timeout_s if job.limit_s is None else job.limit_s,
-            # Matrices of an ensemble are small: threads would only wait for one another.
-            n_threads=1 if proposal.is_ensemble else self.plan.n_threads,
-            memory_mb=self._config.mem_in_mb,
+
+        def call_for(job: Job, folder: Path) -> Call:
+            return Call(
+                job.function,
+                job.argument,
+                output_dir=folder,
+                reads=job.reads,
+                timeout_s=timeout_s if job.limit_s is None else job.limit_s,
+                # Matrices of an ensemble are small: threads would only wait for one another.
+                n_threads=1 if proposal.is_ensemble else self.plan.n_threads,
+                memory_mb=self._config.mem_in_mb,
+            )
+
+        ticket = self._executor.submit(
+            call_for(job, output_dir), [call_for(*part) for part in parts]
         )
-        ticket = self._executor.submit(call)
         self._steps[ticket] = step, if_killed
         return ticket
+
+    def _is_to_spread(self, step: Step) -> bool:
+        """Whether there is room for the folds of an iteration side by side, and they are worth it.
+
+        That is when a cluster has cores for two calls at least of each iteration that is left.
+        """
+        now = self._executor.capacity()
+        is_whole = step.kind == "whole" and not step.proposal.is_ensemble
+        if not (is_whole and now.is_reserved and self.plan.n_folds > 1 and self.plan.is_large):
+            return False
+        last = self._config.iterations - len(self.plan.ensembles)
+        n_left = len(self._control.running()) + max(1, last - step.proposal.number)
+        return n_left * self.plan.n_threads * 2 <= now.n_cores
 
     def _outcome(self, finished: Finished) -> Outcome | None:
         """Say how an iteration ended; None if it has only come further."""
