@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 IMAGE = "automl-remote-test-vm"
 ACCOUNT = "ada"
 DEFAULT_URL = "unix:///var/run/docker.sock"
+START_LOCK = Path("/tmp/automl-remote-test-dockerd.lock")
 START_S = 30.0
 STOP_S = 30.0
 ANSWER_S = 300
@@ -151,7 +152,9 @@ class Daemon:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         folder, log = self._folder, self._folder / "log"
-        with log.open("ab") as output:
+        # One after the other: two that begin at once want to make the same rules of the firewall.
+        with log.open("ab") as output, START_LOCK.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             self._process = subprocess.Popen(
                 [
                     self._program, "--host", f"unix://{self.socket}", "--bridge", "none",
@@ -161,7 +164,7 @@ class Daemon:
                 ],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
-        _wait_until_answers(self.socket, self._process, log)
+            _wait_until_answers(self.socket, self._process, log)
 
     def stop(self) -> None:
         """Stop it, and its containers."""
