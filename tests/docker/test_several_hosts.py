@@ -75,6 +75,7 @@ def machines(
         ]
 
 
+@pytest.mark.timeout(1200)
 def test_a_sweep_outlives_machines_that_are_lost_stand_still_or_come_later(
     machines: Sequence[Vm], terminal: Terminal, tmp_path: Path
 ) -> None:
