@@ -173,10 +173,11 @@ def show(name: str) -> None:
 def doctor(name: str, max_concurrent_iterations: int | None) -> None:
     """Look a target over: NAME, `local`, or a backend config as JSON or file."""
     from mlflow_automl_remote import compute
+    from mlflow_automl_remote.compute.hosts_doctor import examine_all  # with all that looks
 
     with clean_errors():
         n_problems = 0
-        found = compute.examine_all(_target(name), max_concurrent=max_concurrent_iterations)
+        found = examine_all(_target(name), max_concurrent=max_concurrent_iterations)
         for heading, checks in found:
             if heading:
                 click.echo(f"\n{heading}")

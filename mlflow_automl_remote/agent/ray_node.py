@@ -34,7 +34,7 @@ from mlflow_automl_remote.errors import ClusterUnusable
 
 CLUSTER_NAME: Final = "ray.json"
 """File of a workspace with the Ray cluster of a sweep."""
-TOKEN_NAME: Final = "ray-token"  # noqa: S105 - a file's name
+TOKEN_NAME: Final = "ray-token"  # noqa: S105 - it is the name of a file, not a secret
 """File of a workspace with the word that all members of the cluster know."""
 ENDED_NAME: Final = "ended"
 """File of a workspace that is there once the sweep needs its nodes no more."""
@@ -225,13 +225,12 @@ class _Ray:
 
 def ray_folder(workspace: Path) -> Path:
     """Give where Ray has its sockets: their paths may have 107 bytes, so it is not below ours."""
-    return Path(f"/tmp/automl-remote-ray-{_number_of(workspace):08x}")  # noqa: S108 - 0700, and its owner is checked
+    name = f"automl-remote-ray-{_number_of(workspace):08x}"
+    return Path("/tmp", name)  # noqa: S108 - made with 0700, and refused if it is another's
 
 
-def keep_head(workspace: Path) -> None:
+def keep_head(workspace: Path, membership: Membership) -> None:
     """Run the head until whoever started this process closes its input, or is gone."""
-    membership = Membership.read(workspace)
-    assert membership is not None  # noqa: S101 - who starts this has read it
     gone = threading.Event()
     threading.Thread(target=_await_end_of_input, args=(gone,), daemon=True).start()
     with _Ray(workspace, membership, is_head=True).running() as (process, _):
@@ -245,10 +244,8 @@ def _await_end_of_input(gone: threading.Event) -> None:
     gone.set()
 
 
-def keep_member(workspace: Path) -> None:
+def keep_member(workspace: Path, membership: Membership) -> None:
     """Be a member of the cluster until the sweep has ended, or the head is away for too long."""
-    membership = Membership.read(workspace)
-    assert membership is not None  # noqa: S101 - whoever made the workspace wrote it
     ended = workspace / ENDED_NAME
     ended.unlink(missing_ok=True)
     ray = _Ray(workspace, membership, is_head=False)
@@ -328,12 +325,16 @@ def main(workspace: Path, *, is_head: bool) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
     signal.signal(signal.SIGTERM, _end)
     process_tree.become_subreaper()
+    membership = Membership.read(workspace)
+    if membership is None:
+        _log.error("%s says of no cluster: it has no %s.", workspace, CLUSTER_NAME)
+        return 2
     if is_head:
-        keep_head(workspace)
+        keep_head(workspace, membership)
         return 0
     try:
         with alive(workspace):
-            keep_member(workspace)
+            keep_member(workspace, membership)
     except AlreadyRunning as error:
         _log.error("%s", error)
         return 3

@@ -24,6 +24,7 @@ from mlflow_automl_remote.agent.charts import (
     draw_charts,
     save_charts,
 )
+from mlflow_automl_remote.agent.cluster import Cluster
 from mlflow_automl_remote.agent.control import CONTINUE, Control
 from mlflow_automl_remote.agent.conversion import data_loaded
 from mlflow_automl_remote.agent.explaining import Explaining
@@ -33,7 +34,6 @@ from mlflow_automl_remote.agent.machine import sweep_started
 from mlflow_automl_remote.agent.models import load_model, save_model
 from mlflow_automl_remote.agent.recorder import Recorder, folder_of
 from mlflow_automl_remote.agent.sampling import OfNodes, sampled
-from mlflow_automl_remote.agent.venue import Venue
 from mlflow_automl_remote.automl.executor import MOST_LOST, Call, Executor, Finished
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.config import AutoMLConfig
@@ -150,14 +150,14 @@ class Agent:
 
     def _run_to_the_end(self) -> SweepFinished:
         try:
-            venue = Venue(self._workspace)
+            cluster = Cluster(self._workspace)
             with (
                 self._unless_begun(),
-                venue.hosting(),
+                cluster.hosting(),
                 LocalExecutor(self._template) as executor,
             ):
                 self._load_data(executor)
-                with venue.searching(executor) as chosen:
+                with cluster.searching(executor) as chosen:
                     self._nodes = chosen.usage
                     self._search(chosen)
                     if not self._control.is_stopped:

@@ -7,7 +7,6 @@ from mlflow_automl_remote.compute.checks import Check, Verdict
 from mlflow_automl_remote.compute.comparison import ForeignModel, compare
 from mlflow_automl_remote.compute.credentials import Credentials
 from mlflow_automl_remote.compute.doctor import examine
-from mlflow_automl_remote.compute.hosts_doctor import examine_all
 from mlflow_automl_remote.compute.housekeeping import Cleaned, Inventory, StoredSweep
 from mlflow_automl_remote.compute.job import Job, JournalChunk, Liveness
 from mlflow_automl_remote.compute.launching import AgentCommand
@@ -49,7 +48,6 @@ __all__ = [
     "compare",
     "connect",
     "examine",
-    "examine_all",
     "parse_joining",
     "parse_target",
     "scan_project",

@@ -219,9 +219,8 @@ def _known(head: Connection, sweep_id: str) -> Cluster | None:
         return None
     token = job.read_file(job.workspace.ray_token).decode("ascii", "replace")
     try:
-        host, _, port = str(json.loads(job.read_file(job.workspace.ray))["address"]).rpartition(
-            ":"
-        )
+        about = json.loads(job.read_file(job.workspace.ray))
+        host, _, port = str(about["address"]).rpartition(":")
         return Cluster(host=str(ip_address(host)), port=int(port), token=token)
     except (ValueError, KeyError, TypeError):
         return None

@@ -73,7 +73,7 @@ class Root:
 def ray_folder(workspace: PurePosixPath) -> PurePosixPath:
     """Give where the Ray of a sweep has its sockets, as `agent.ray_node` does."""
     name = hashlib.sha256(str(workspace).encode()).hexdigest()[:8]
-    return PurePosixPath(f"/tmp/automl-remote-ray-{name}")  # noqa: S108 - nothing is written there
+    return PurePosixPath("/tmp", f"automl-remote-ray-{name}")  # noqa: S108 - only removed from here
 
 
 def _checked(digest: str) -> str:

@@ -17,6 +17,12 @@ from waiting import wait_until
 
 LIMIT_S = 200
 N_ITERATIONS = 80
+SETTINGS = QUICK | {
+    "iterations": N_ITERATIONS,
+    "n_cross_validations": 5,
+    "allowed_models": ["RandomForest", "ExtremeRandomTrees"],
+}
+"""Iterations of a second: the second host is there before the first one has run them all."""
 ADDRESSES = ("127.0.0.41", "127.0.0.42")
 
 
@@ -31,7 +37,7 @@ def test_a_sweep_on_two_hosts_goes_on_after_the_agent_was_killed(
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")
     roots = (tmp_path / "first", tmp_path / "second")
     config = _config(sshd, own_sshd, *roots)
-    project = make_project(WINE, **{**QUICK, "iterations": N_ITERATIONS})
+    project = make_project(WINE, **SETTINGS)
     running = terminal.start(*terminal.mlflow_run_argv(project, config))
 
     def journal() -> str:
@@ -54,9 +60,8 @@ def test_a_sweep_on_two_hosts_goes_on_after_the_agent_was_killed(
     assert {run.info.status for run in children} == {"FINISHED"}
     assert all(run.data.tags["automl_remote.target"].endswith(" and 1 more") for run in children)
     (path,) = roots[0].glob("sweeps/*/journal.jsonl")
-    assert '"SweepResumed"' in path.read_text()
-    nodes = {run.data.tags["automl_remote.node"].partition("(")[2] for run in children}
-    assert nodes == {f"{address})" for address in ADDRESSES}
+    afterwards = path.read_text().partition('"SweepResumed"')[2]
+    assert [address for address in ADDRESSES if address in afterwards] == [*ADDRESSES]
     wait_until(lambda: not list(roots[1].glob("sweeps/*")))
     assert not _processes_below(tmp_path)
 

@@ -17,7 +17,7 @@ from mlflow_automl_remote.compute import TargetSpec, connect, parse_target
 from mlflow_automl_remote.errors import ConnectionLost
 from mlflow_automl_remote.publishing import parent_run
 
-MAX_MEMORY_BYTES = 320 * 10**6
+MAX_MEMORY_BYTES = 300 * 10**6
 CLIENT = """
 import sys
 import mlflow

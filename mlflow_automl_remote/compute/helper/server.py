@@ -122,10 +122,6 @@ class Server:
         """Find out what a doctor wants to know."""
         return probe.facts(header["root"], header["index"]), b""
 
-    def do_addresses(self, header: Header, payload: bytes) -> Answer:
-        """Give the addresses of this machine."""
-        return {"addresses": ports.addresses()}, b""
-
     def do_listen(self, header: Header, payload: bytes) -> Answer:
         """Listen at a free port until told otherwise, or this helper ends."""
         self._listening, found = ports.listen(header)

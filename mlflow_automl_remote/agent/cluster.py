@@ -1,4 +1,4 @@
-"""The venue of a sweep, where its iterations run: this machine, or the cluster that it has."""
+"""Where the iterations of a sweep run: on this machine, or on the Ray cluster that it has."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mlflow_automl_remote.automl.executor import Executor
 from mlflow_automl_remote.automl.template import PRELOAD
 
 
-class Venue:
-    """Lends what iterations run on.
+class Cluster:
+    """The Ray cluster of a sweep, if it has one.
 
     Args:
         workspace: The sweep's folder.
