@@ -1,4 +1,4 @@
-"""The data script that tests put into projects, and settings that make a sweep over it quick."""
+"""The data scripts that tests put into projects, and settings that make a sweep of them quick."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ def get_data():
     X, y = load_wine(return_X_y=True)
     return {"X": X, "y": y}
 """
+DIGITS = WINE.replace("wine", "digits")
 QUICK = {
     "task": "classification",
     "primary_metric": "AUC_weighted",

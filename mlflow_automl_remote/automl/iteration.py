@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -121,7 +122,7 @@ def run_iteration(order: IterationOrder) -> IterationResult:
         MetricUndefined: The primary metric is not a number.
         Exception: Whatever the pipeline or `save_model` raises.
     """
-    return _with_pages_given_back(order, _run)
+    return _with_pages_given_back(order, partial(_run, order))
 
 
 def run_part(part: tuple[IterationOrder, int]) -> None:
@@ -135,7 +136,7 @@ def run_part(part: tuple[IterationOrder, int]) -> None:
     """
     order, number = part
 
-    def run(_: IterationOrder, dataset: Dataset) -> FoldScore:
+    def run(dataset: Dataset) -> FoldScore:
         splits, pipeline, how = _prepare(order, dataset)
         return evaluation.evaluate_fold(pipeline, dataset, splits, number, **how)
 
@@ -144,14 +145,12 @@ def run_part(part: tuple[IterationOrder, int]) -> None:
     save(order.parts.of(number), _with_pages_given_back(order, run))
 
 
-def _with_pages_given_back(
-    order: IterationOrder, run: Callable[[IterationOrder, Dataset], _Result]
-) -> _Result:
+def _with_pages_given_back(order: IterationOrder, run: Callable[[Dataset], _Result]) -> _Result:
     dataset = data.open_dataset(order.data_dir)
     if order.features_dir is None or pipelines.stored_cells(dataset) <= featurization.LARGE_CELLS:
-        return run(order, dataset)
+        return run(dataset)
     with pages.given_back(order.data_dir, order.features_dir):
-        return run(order, dataset)
+        return run(dataset)
 
 
 def _prepare(order: IterationOrder, dataset: Dataset) -> tuple[Splits, Estimator, dict[str, Any]]:

@@ -21,7 +21,12 @@ from mlflow_automl_remote.compute.progress import Progress
 from mlflow_automl_remote.compute.ray_cluster import requirement
 from mlflow_automl_remote.compute.recipe import agent_recipe
 from mlflow_automl_remote.compute.target import Connection, connect
-from mlflow_automl_remote.errors import AutoMLRemoteError, ConnectFailed, EnvironmentSetupFailed
+from mlflow_automl_remote.errors import (
+    AutoMLRemoteError,
+    ConnectFailed,
+    ConnectionLost,
+    EnvironmentSetupFailed,
+)
 
 if TYPE_CHECKING:
     from mlflow_automl_remote.compute.progress import OnProgress
@@ -245,9 +250,8 @@ def agree(
     word = secrets.token_hex(16)
     first_port = FIRST_PORT if before is None else before.port
     with _listening(head, head.spec.address, first_port, word) as (addresses, head_port):
-        candidates = sorted(filter(_is_private, addresses), key=addresses.index)
-        if head.spec.address is not None:
-            candidates = [head.spec.address]
+        asked = head.spec.address is not None
+        candidates = [each for each in addresses if asked or _is_private(each)]
         call = {"addresses": candidates, "port": head_port, "word": word}
         heard = _all(lambda other: _called(other, call), others)
     host = next((each for each in candidates if all(each in own for own in heard)), None)
@@ -282,7 +286,11 @@ def _called(caller: Connection, call: Mapping[str, Any]) -> dict[str, str]:
     source = caller.spec.address or ""
     with caller.control() as control:
         reply = control.request("call", **call, timeout_s=CALL_S, source=source)[0]
-    return {str(each["address"]): str(each["own"]) for each in reply["reached"]}
+    return {
+        str(each["address"]): _address(caller, each["own"])
+        for each in reply["reached"]
+        if each["address"] in call["addresses"]
+    }
 
 
 @contextlib.contextmanager
@@ -294,10 +302,22 @@ def _listening(
     with host.control() as control:
         reply = control.request("listen", addresses=addresses, port=port, word=word)[0]
         try:
-            yield [str(each) for each in reply["addresses"]], int(reply["port"])
+            yield [_address(host, each) for each in reply["addresses"]], int(reply["port"])
         finally:
             if not control.is_broken:
                 control.request("listen_no_more")
+
+
+def _address(host: Connection, said: object) -> str:
+    """Give an address that a host has said; nothing else may get into the command line of Ray.
+
+    Raises:
+        ConnectionLost: It is none.
+    """
+    try:
+        return str(ip_address(str(said)))
+    except ValueError as error:
+        raise ConnectionLost(f"{host.spec.label} said '{said!s:.80}' for an address.") from error
 
 
 def _is_private(address: str) -> bool:

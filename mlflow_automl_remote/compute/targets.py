@@ -8,6 +8,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -268,7 +269,10 @@ def _parse_host(each: object, common: Mapping[str, object]) -> TargetSpec:
             f"'{HOSTS_KEY}' has '{saved.LOCAL}', but all of them are reached over SSH. Give this "
             "machine by a name that the others know it by."
         )
-    _check_words(address, None, None)
+    try:
+        address = None if address is None else str(ip_address(address))
+    except ValueError as error:
+        raise _must_be("address", "an IP address that the other hosts reach", address) from error
     name = _text(keys, "target")
     own = {} if name is None else {**saved.load(name).config, **keys}
     common = {key: value for key, value in common.items() if key not in own}

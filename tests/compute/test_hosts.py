@@ -6,15 +6,17 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sshd import SshServer
 
 from mlflow_automl_remote import compute
 from mlflow_automl_remote.compute import Connection, hosts
+from mlflow_automl_remote.compute.control import Control
 from mlflow_automl_remote.compute.hosts_doctor import examine_all
 from mlflow_automl_remote.compute.recipe import NOTHING
-from mlflow_automl_remote.errors import AutoMLRemoteError, ConnectFailed
+from mlflow_automl_remote.errors import AutoMLRemoteError, ConnectFailed, ConnectionLost
 
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 
@@ -91,6 +93,22 @@ def test_a_port_of_somebody_else_is_not_taken_for_the_head(
         control.request("listen_no_more")
     with other.control() as caller:
         assert not caller.request("call", **call, word="ours")[0]["reached"]
+
+
+def test_what_a_host_says_for_its_address_has_to_be_one(
+    connected: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes into the command line of other hosts."""
+    pair = connected("127.0.0.51", "127.0.0.52")
+    honest = Control.request
+
+    def request(self: Control, do: str, payload: bytes = b"", **fields: Any) -> Any:
+        reply = honest(self, do, payload, **fields)
+        return ({**reply[0], "addresses": ["--head"]}, b"") if do == "listen" else reply
+
+    monkeypatch.setattr(Control, "request", request)
+    with pytest.raises(ConnectionLost, match="said '--head' for an address"):
+        hosts.agree(*pair)
 
 
 def test_doctor_looks_at_each_host_and_between_them(

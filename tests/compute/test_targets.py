@@ -103,6 +103,10 @@ def test_a_cluster_without_the_extra_says_what_to_install(config, monkeypatch):
         ({"hosts": ["vm1", {"port": 22}]}, "'hosts'.*must be names, and objects"),
         ({"hosts": ["vm1", {"host": "vm1"}]}, "'hosts' has .*@vm1 twice"),
         ({"hosts": ["vm1", "local"]}, "'hosts' has 'local'"),
+        (
+            {"hosts": ["vm1", {"host": "vm2", "address": "-x"}]},
+            "'address'.*an IP address.*Got '-x'",
+        ),
         ({"hosts": ["vm1", "vm2"], "host": "vm3"}, "'hosts' and 'host'"),
         ({"hosts": ["vm1", {"host": "vm2", "adress": "x"}]}, "Unknown key 'adress'"),
         ({"hosts": ["vm1", "vm2"], "environment": "docker", "image": "x"}, "'hosts', and a cont"),

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from data_scripts import DIGITS, QUICK
 from docker_engine import Engine, Vm, private_network, running_vm
 from user_terminal import BIN, REPOSITORY, Terminal
 from waiting import wait_until
@@ -23,20 +24,8 @@ BUILD_S = 500.0
 """For environments on all machines; packages come from an index the first time."""
 LEAVE_S = 150.0
 """For a machine that was away to find out that the sweep has ended."""
-SCRIPT = """
-from sklearn.datasets import load_digits
-
-def get_data():
-    X, y = load_digits(return_X_y=True)
-    return {"X": X, "y": y}
-"""
-SETTINGS = {
-    "task": "classification",
-    "primary_metric": "AUC_weighted",
+SETTINGS = QUICK | {
     "iterations": N_ITERATIONS,
-    "n_cross_validations": 3,
-    "model_explainability": False,
-    "charts": "none",
     "allowed_models": ["KNN", "LogisticRegression", "RandomForest", "ExtremeRandomTrees"],
 }
 ASK = """
@@ -147,7 +136,7 @@ def _project(folder: Path) -> Path:
     (project / "MLproject").write_text((REPOSITORY / "MLproject").read_text())
     (project / "conda.yaml").write_text("dependencies: [python=3.11]\n")
     (project / "automl.yaml").write_text(json.dumps(SETTINGS))
-    (project / "get_data.py").write_text(SCRIPT)
+    (project / "get_data.py").write_text(DIGITS)
     return project
 
 
