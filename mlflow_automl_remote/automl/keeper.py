@@ -104,12 +104,13 @@ def keep(connection: Connection) -> None:
     started_at_ms = _now_ms()
     report_file = os.memfd_create("report")
     worker = _fork_worker(order, report_file, connection)
-    ended_by = _watch(connection, worker, order)
+    ended_by, left_out = _watch(connection, worker, order)
     grace_s = order.grace_s if ended_by is not None else _LEFTOVER_GRACE_S
     if ended_by is IterationState.CRASHED:
         grace_s = 0.0  # a fork bomb grows while it is asked
     statuses: dict[int, int] = {}
     process_tree.kill_descendants(grace_s, reaped=statuses.__setitem__)
+    _bound(order.log, left_out)  # what was written faster than it was looked at
     if ended_by is not None:
         report = Report(state=ended_by, reason=_reason(ended_by, order))
     else:
@@ -120,10 +121,11 @@ def keep(connection: Connection) -> None:
         connection.send_bytes(pickle.dumps(report))
 
 
-def _watch(connection: Connection, worker: int, order: Order) -> IterationState | None:
+def _watch(connection: Connection, worker: int, order: Order) -> tuple[IterationState | None, int]:
     """Wait for the end of the worker (None), a limit of it, or the wish to cancel it.
 
-    CRASHED stands for a worker that has started far too many processes.
+    CRASHED stands for a worker that has started far too many processes. The number is that of the
+    bytes that were cut out of its log.
     """
     pidfd = os.pidfd_open(worker)
     end = None if order.timeout_s is None else time.monotonic() + order.timeout_s
@@ -137,13 +139,13 @@ def _watch(connection: Connection, worker: int, order: Order) -> IterationState 
         ready = wait([connection, pidfd], left_s)
         if ready:
             # If not the worker, it is the word to cancel, or the end of who would have said it.
-            return None if pidfd in ready else IterationState.CANCELLED
+            return (None if pidfd in ready else IterationState.CANCELLED), left_out
         if end is not None and time.monotonic() >= end:
-            return IterationState.TIMED_OUT
+            return IterationState.TIMED_OUT, left_out
         if order.memory_mb is not None and _uses_more(order.memory_mb, shared):
-            return IterationState.OUT_OF_MEMORY
+            return IterationState.OUT_OF_MEMORY, left_out
         if process_tree.tasks_of_machine() > crowd and _has_too_many():
-            return IterationState.CRASHED
+            return IterationState.CRASHED, left_out
 
 
 def _bound(log: Path, left_out: int) -> int:
