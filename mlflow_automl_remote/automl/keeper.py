@@ -134,7 +134,9 @@ def _watch(connection: Connection, worker: int, order: Order) -> tuple[Iteration
     poll_s = _CROWD_POLL_S if order.memory_mb is None else _MEMORY_POLL_S
     left_out = 0
     while True:
-        left_out = _bound(order.log, left_out)
+        if _is_long(order.log):
+            with process_tree.stopped(worker):  # what it wrote while it is cut would be lost
+                left_out = _bound(order.log, left_out)
         left_s = poll_s if end is None else min(poll_s, max(0.0, end - time.monotonic()))
         ready = wait([connection, pidfd], left_s)
         if ready:
@@ -148,8 +150,17 @@ def _watch(connection: Connection, worker: int, order: Order) -> tuple[Iteration
             return IterationState.CRASHED, left_out
 
 
+def _is_long(log: Path) -> bool:
+    try:
+        return log.stat().st_size > MAX_LOG_BYTES
+    except OSError:  # the user's code has removed it
+        return False
+
+
 def _bound(log: Path, left_out: int) -> int:
     """Cut the middle out of a log that has grown too long; who writes to it goes on at its end.
+
+    Nobody should write to it meanwhile.
 
     Args:
         log: The file.

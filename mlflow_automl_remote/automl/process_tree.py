@@ -10,8 +10,8 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,8 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _POLL_S: Final = 0.01
 _PRIVATE: Final = ("RssAnon:", "RssShmem:")
+_STANDS_STILL: Final = ("T", "t", "Z", "X", "")
+STOP_LIMIT_S: Final = 1.0  # for a process that is told to stop; one that writes ends that first
 KILL_LIMIT_S: Final = 20.0  # after SIGKILL; only a process stuck in the kernel lives longer
 
 
@@ -101,6 +103,37 @@ def kill_descendants(grace_s: float, *, reaped: Callable[[int, int], None]) -> b
         if _reap_until(time.monotonic() + _POLL_S, reaped):
             return True
     return False
+
+
+@contextmanager
+def stopped(leader: int) -> Iterator[None]:
+    """Let no process of a group go on meanwhile; it may have ended before, or end now.
+
+    Args:
+        leader: Of the group, and a child of this process.
+    """
+    _signal_group(leader, signal.SIGSTOP)
+    deadline = time.monotonic() + STOP_LIMIT_S
+    while _state_of(leader) not in _STANDS_STILL and time.monotonic() < deadline:
+        time.sleep(_POLL_S / 10)
+    try:
+        yield
+    finally:
+        _signal_group(leader, signal.SIGCONT)
+
+
+def _signal_group(leader: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # gone, or of another user by setuid
+        os.killpg(leader, number)
+
+
+def _state_of(pid: int) -> str:
+    """Give the letter of a process's state; empty if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return ""
+    return stat.rpartition(b")")[2].split()[0].decode()
 
 
 def _reap_until(deadline: float, reaped: Callable[[int, int], None]) -> bool:

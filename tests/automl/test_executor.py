@@ -30,6 +30,7 @@ from calls import (
     shout,
 )
 
+from mlflow_automl_remote.automl import process_tree
 from mlflow_automl_remote.automl.executor import Call, Executor
 from mlflow_automl_remote.automl.keeper import LOG_NAME, MAX_PROCESSES
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
@@ -53,6 +54,23 @@ def test_endless_output_does_not_fill_the_disk(executor: Executor, tmp_path: Pat
     assert log.startswith(b"\x00 gr\xfc\xdfe")
     assert b" bytes were left out ...]\n" in log
     assert log.endswith(b"the last words\n")
+
+
+def test_who_is_stopped_writes_nothing_until_it_goes_on(tmp_path: Path) -> None:
+    """A log is cut while its writer stands still: what it wrote in between would be lost."""
+    log = tmp_path / "log"
+    program = f"import os\nf = os.open({str(log)!r}, 65)\nwhile True: os.write(f, b'x' * 4096)"
+    with subprocess.Popen([sys.executable, "-c", program], start_new_session=True) as writer:
+        try:
+            poll(lambda: log.exists() and log.stat().st_size > 10**6, "it writes")
+            with process_tree.stopped(writer.pid):
+                sizes = {log.stat().st_size for _ in range(2_000)}
+                assert len(sizes) == 1
+            poll(lambda: log.stat().st_size > max(sizes), "it goes on")
+        finally:
+            writer.kill()
+    with process_tree.stopped(writer.pid):  # long gone
+        pass
 
 
 def test_a_crash_in_native_code_leaves_its_traceback_in_the_log(
