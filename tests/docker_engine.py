@@ -36,6 +36,8 @@ ACCOUNT = "ada"
 DEFAULT_URL = "unix:///var/run/docker.sock"
 START_LOCK = Path("/tmp/automl-remote-test-dockerd.lock")
 START_S = 30.0
+ENGINE_START_S = 120.0
+"""For an engine within a machine, which begins with its SSH server and is ready later."""
 STOP_S = 30.0
 ANSWER_S = 300
 """For an engine to say something; to remove a machine with its files takes a slow disk a while."""
@@ -363,6 +365,10 @@ def vm_with_engine(client: DockerClient, image: str, folder: Path) -> Iterator[t
             vm.wait_until_up()
             _, host_key = vm.sh("cat /etc/ssh/ssh_host_ed25519_key.pub")
             vm.known_hosts.write_text(f"[127.0.0.1]:{port} {host_key}\n")
+            deadline = time.monotonic() + ENGINE_START_S
+            while not _answers(socket_here):
+                assert time.monotonic() < deadline, vm.sh("tail /var/log/dockerd", "root")[1]
+                time.sleep(0.05)
             yield vm, socket_here
         finally:
             container.remove(force=True, v=True)
