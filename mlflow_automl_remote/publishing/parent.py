@@ -51,11 +51,16 @@ class ParentPublisher:
         self._journal = journal
         self._board_ms: int | None = None
 
-    def record_data(self, dataset: DatasetRef | None) -> None:
-        """Record the data, before any iteration does.
+    def begin(self, state: SweepState, dataset: DatasetRef | None) -> None:
+        """Record the settings and the data, before any iteration is there.
 
-        Of two runs that name new data at the same time MLflow refuses one.
+        Who reads an iteration finds by the settings which is best. Of two runs that name new data
+        at the same time MLflow refuses one.
         """
+        settings = missing(self.run.params, mapping.parent_params(state))
+        if settings:
+            self._sink.log(self.run.run_id, params=settings)
+            self.run = replace(self.run, params={**self.run.params, **settings})
         if dataset is not None and not self.run.has_dataset:
             self._sink.log_dataset(self.run.run_id, dataset)
             self.run = replace(self.run, has_dataset=True)
@@ -115,18 +120,8 @@ class ParentPublisher:
         run = self.run
         points = mapping.parent_points(state, _count(run.tags.get(names.N_FINISHED)))
         points += machine_points(state, _count(run.tags.get(names.N_SAMPLES)))
-        params = missing(run.params, mapping.parent_params(state))
-        self._sink.log(
-            run.run_id,
-            metrics=metrics_of(points),
-            params=params,
-            tags=changed(run.tags, tags),
-        )
-        self.run = replace(
-            run,
-            params={**run.params, **params},
-            tags={**run.tags, **tags},
-        )
+        self._sink.log(run.run_id, metrics=metrics_of(points), tags=changed(run.tags, tags))
+        self.run = replace(run, tags={**run.tags, **tags})
 
     def _set_status(self, state: SweepState, status: str) -> None:
         if self.run.status == status and not state.status.is_finished:

@@ -167,7 +167,7 @@ class Publisher:
             self._store = self._ask(iterations)
         store = self._store
         dataset = self._dataset(state)
-        store.parent.record_data(dataset)
+        store.parent.begin(state, dataset)
         self._publish_children(store, iterations, dataset)
         if state.status.is_finished and store.n_created:
             self._store = store = self._ask(

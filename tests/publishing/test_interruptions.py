@@ -14,6 +14,8 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from mlflow_automl_remote.errors import PublishFailed
+from mlflow_automl_remote.publishing import results
+from mlflow_automl_remote.publishing.parent_run import find_parent, remember
 from mlflow_automl_remote.states import IterationState
 
 MUTATING = frozenset(
@@ -133,7 +135,7 @@ def contents_of(store: Any, parent: str) -> dict[str, Any]:
 
 def two_iterations(sweep: Any) -> Any:
     """A sweep with all kinds of calls in it."""
-    sweep.start()
+    sweep.start(primary_metric="AUC_weighted")
     sweep.begin(0)
     sweep.begin(1)
     sweep.end(0)
@@ -210,3 +212,27 @@ def test_a_process_that_starts_over_again_and_again_comes_to_an_end(
             continue
         break
     assert expected == contents_of(store, parent)
+
+
+def test_which_is_best_is_known_as_soon_as_an_iteration_is_there(
+    new_store: Any, new_sweep: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However far publishing has come: no iteration is whole before the settings are recorded."""
+    sweep = two_iterations(new_sweep())
+    n_told = 0
+    for at in range(40):
+        store = new_store(f"so-far-{at}")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+        parent = store.new_parent()
+        remember(parent, sweep.facts)
+        client = FaultyClient(store.client, at, after=True, fail=kill)
+        try:
+            sweep.publisher(client, parent).publish(sweep.state)
+        except Killed:
+            found = find_parent(parent)
+            if any(results.is_whole(child) for child in results.children(found)):
+                assert results.number_of(results.best_child(found)) == 0
+                n_told += 1
+        else:
+            break
+    assert n_told > 5
