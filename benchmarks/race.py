@@ -8,6 +8,8 @@ The harness is a script that takes `--framework --dataset --data --budget --seed
 line of JSON to the file named last: `framework`, `dataset`, `budget`, `seed`, `loss` (lower is
 better), `wall_s`, `import_s`. It runs our entry, `adapter.py`, as the framework `ours`, which the
 environment variables BENCH_OURS and BENCH_OURS_PYTHON name. `constant` is the zero of the regret.
+`ours-PART` is our entry without a part of the engine (`ablation.py`); such lines are best kept in
+a folder of results of their own.
 
 What has a line in `race.jsonl` already is passed over, so an interrupted run goes on; `--anew
 ours` runs it again. `--run-in COMMAND` goes before each run, to keep other work away. The report
@@ -21,6 +23,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,14 +66,26 @@ def read(results: Path) -> dict[Key, Line]:
 def run(arguments: argparse.Namespace, key: Key) -> None:
     """Have the harness run a framework on a table."""
     framework, table, budget, seed = key
-    command = [*arguments.run_in, sys.executable, str(arguments.harness.resolve())]
-    command += ["--framework", framework, "--dataset", table, "--data", str(arguments.data)]
-    command += ["--budget", str(budget), "--seed", str(seed)]
-    command += ["--out", str((arguments.results / LINES).resolve())]
-    ours = {"BENCH_OURS": str(HERE / "adapter.py"), "BENCH_OURS_PYTHON": sys.executable}
-    done = subprocess.run(command, env=ours | os.environ, capture_output=True, text=True)
-    if done.returncode:
-        print(f"{framework} on {table}: {done.stderr[-2000:]}", file=sys.stderr)
+    name, _, part = framework.partition("-")
+    entry = "ablation.py" if part else "adapter.py"
+    ours = {"BENCH_OURS": str(HERE / entry), "BENCH_OURS_PYTHON": sys.executable}
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / LINES
+        command = [*arguments.run_in, sys.executable, str(arguments.harness.resolve())]
+        command += ["--framework", name, "--dataset", table, "--data", str(arguments.data)]
+        command += ["--budget", str(budget), "--seed", str(seed), "--out", str(out)]
+        done = subprocess.run(
+            command,
+            env=ours | os.environ | {"AUTOML_RACE_WITHOUT": part},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            print(f"{framework} on {table}: {done.stderr[-2000:]}", file=sys.stderr)
+        lines = out.read_text().splitlines() if out.exists() else []
+    with (arguments.results / LINES).open("a") as file:
+        for line in lines:
+            file.write(json.dumps({**json.loads(line), "framework": framework}) + "\n")
 
 
 def standings(lines: Iterable[Line]) -> tuple[list[Standing], int]:

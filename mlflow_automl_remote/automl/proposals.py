@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -143,27 +143,38 @@ class Proposals:
             self.learn(past.proposal, past.state, past.score)
 
     def next(
-        self, near: PipelineSpec | None = None, *, left_s: float = math.inf
+        self,
+        near: PipelineSpec | None = None,
+        *,
+        left_s: float = math.inf,
+        fits: Callable[[str], bool] = lambda _: True,
     ) -> Proposal | None:
         """Give the next proposal; None when all are given, or while one has to wait to be made.
 
         Args:
             near: After the first pipelines, give one like this instead of asking the sampler.
             left_s: Seconds that are left; what is predicted to take longer is passed over.
+            fits: Whether there is time for a model, as far as it is known.
         """
         if self._again:
             return self._again.popleft()
         if not self._numbers:
             return None
         number = self._numbers[0]
-        drawn = self._draw(number, near, left_s)
+        drawn = self._draw(number, near, left_s, fits)
         if drawn is None:
             return None
         self._taken.add(drawn.spec.identity)
         self._numbers.popleft()
         return drawn
 
-    def _draw(self, number: int, near: PipelineSpec | None, left_s: float) -> Proposal | None:
+    def _draw(
+        self,
+        number: int,
+        near: PipelineSpec | None,
+        left_s: float,
+        fits: Callable[[str], bool],
+    ) -> Proposal | None:
         while self._warm:
             warm = self._warm.popleft()
             if warm.seconds <= left_s:
@@ -171,8 +182,10 @@ class Proposals:
                 return replace(proposal, source_run_id=warm.source_run_id)
         while self._portfolio:
             spec = self._portfolio.popleft()
-            if spec.identity not in self._taken:
+            if spec.identity not in self._taken and fits(spec.model):
                 return _proposal(number, spec, "portfolio")
+        if near is not None and not fits(near.model):
+            return None
         if near is not None:
             return _proposal(number, neighbour(near, self._task, self._rng), "neighbour")
         if not self._tell(number):

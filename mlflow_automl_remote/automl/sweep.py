@@ -243,7 +243,12 @@ class Sweep:
                 self._budget.keep_s(driver.closing_s())
             left_s = self._budget.left_s()
             return driver.race.next(
-                left_s, lambda: self._proposals.next(driver.near(), left_s=left_s)
+                left_s,
+                lambda: self._proposals.next(
+                    driver.near(left_s),
+                    left_s=left_s,
+                    fits=lambda model: driver.race.fits(model, left_s),
+                ),
             )
         proposal = self._proposals.next(left_s=self._budget.left_s())
         return None if proposal is None else Step(proposal=proposal)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,27 @@ def _proposals(**more: Any) -> Iterator[Proposal]:
         )
 
 
-class _Track:
-    """A race in which pipeline n scores n; the vote uses the best alone."""
+def _result(score: float, n_folds: int, fold_s: float = 2.0) -> FoldsResult:
+    return FoldsResult(
+        scores=(score,) * n_folds, fit_s=fold_s * n_folds, predict_s=0, keep_s=0, settled=None
+    )
 
-    def __init__(self, n_pipelines: int = 100, *, source: str = "", **settings: int) -> None:
+
+class _Track:
+    """A race in which pipeline n scores n, if nothing else is said; the vote uses the best."""
+
+    def __init__(
+        self,
+        n_pipelines: int = 100,
+        *,
+        source: str = "",
+        scores: Mapping[int, float] | None = None,
+        **settings: int,
+    ) -> None:
+        self._scores = scores or {}
         self._left = iter(list(_proposals(source_run_id=source))[:n_pipelines])
         self.steps: list[Step] = []
+        self.n_first = settings.get("n_first", 1)
         self.race = Race(n_folds=N_FOLDS, choose=self._best, greater_is_better=True, **settings)
 
     def _best(self, predicted: Sequence[np.ndarray]) -> np.ndarray:
@@ -64,15 +79,10 @@ class _Track:
         if step.kind == "folds":
             number = step.proposal.number
             n = len(step.folds)
-            result = FoldsResult(
-                scores=(float(number),) * n,
-                fit_s=fold_s * n,
-                predict_s=0.0,
-                keep_s=0.0,
-                settled=None,
-            )
-            first = np.array([float(number)]) if 0 in step.folds else None
-            self.race.took(step, result, first)
+            score = self._scores.get(number, float(number))
+            raced = self.race.runner(number).n_done + n >= self.n_first
+            predicted = np.array([score]) if raced else None
+            self.race.took(step, _result(score, n, fold_s), predicted)
         return step
 
 
@@ -134,9 +144,31 @@ def test_of_two_classes_as_many_rows_tell_as_there_are_of_the_rarer(
     X = np.random.default_rng(0).normal(size=(6000, 20))
     dataset = data.check({"X": X, "y": (np.arange(6000) < n_rare).astype(int)}, "classification")
     driver = _driver(dataset, tmp_path)
-    step = driver.race.next(30.0, lambda: next(_proposals()))
-    assert step is not None
-    assert len(step.folds) == n_folds
+    new = _proposals()
+    step, n_raced = driver.race.next(30.0, lambda: next(new)), 0
+    while step is not None and step.proposal.number == 0 and step.kind == "folds":
+        n_raced += len(step.folds)
+        driver.race.took(step, _result(0.8, len(step.folds)), None)
+        step = driver.race.next(30.0, lambda: next(new))
+    assert n_folds == n_raced
+
+
+def test_what_is_far_behind_after_a_few_folds_gets_no_more() -> None:
+    """It ends with those few; one that is not so far behind races on all that tell."""
+    track = _Track(n_pipelines=3, scores={0: 0.9, 1: 0.75, 2: 0.85}, n_first=4, n_look=2)
+    while track.step() is not None:
+        pass
+    n_folds = [track.race.runner(number).n_done for number in range(3)]
+    assert [N_FOLDS, 2, 4] == n_folds
+
+
+def test_a_model_that_took_longer_than_there_is_time_is_not_begun_again() -> None:
+    """Nor is one about which nothing is known left out for that."""
+    track = _Track(n_pipelines=1, n_first=4)
+    track.step(fold_s=2.0)
+    assert not track.race.fits("KNN", 7.0)
+    assert track.race.fits("KNN", 13.0)
+    assert track.race.fits("SVM", 7.0)
 
 
 def _driver(dataset: Dataset, folder: Path) -> Driver:

@@ -225,18 +225,22 @@ def _model(
         for member, weight in zip(order.members, blend.weights, strict=True)
         if weight > 0
     ]
-    limit_ms = left_ms = order.config.max_predict_ms_per_row
-    n_most = n_models_of(order.config)
-    while True:
-        parts = within(chosen, left_ms, n_most)
-        model = _assembled(order, blend, parts, classes)
-        expected_ms = sum(member.predict_ms * n_models for member, _, n_models in parts)
-        taken_ms = speed.predict_ms_per_row(model, dataset, expected_ms=expected_ms)
-        if limit_ms is None or left_ms is None or taken_ms <= limit_ms:
-            return model, taken_ms
-        left_ms = min(left_ms, expected_ms) * 0.9 * limit_ms / taken_ms
-        if within(chosen, left_ms, n_most) == parts or order.kind != "VotingEnsemble":
-            return model, taken_ms
+    chosen = [(_measured(member, order.load_model, dataset), weight) for member, weight in chosen]
+    parts = within(chosen, order.config.max_predict_ms_per_row, n_models_of(order.config))
+    if order.kind != "VotingEnsemble" and len(parts) < len(chosen):
+        parts = [(member, weight, 1) for member, weight in chosen]  # what decides knows them all
+    taken_ms = sum(member.predict_ms * n_models for member, _, n_models in parts)
+    return _assembled(order, blend, parts, classes), taken_ms
+
+
+def _measured(member: Member, load_model: LoadModel, dataset: Dataset) -> Member:
+    """Say what one model of a member takes to predict; the others are like it."""
+    if has_folds(member.folder):
+        (model,) = load_models(member.folder, 1)
+    else:
+        model = load_model(member.folder / MODEL_NAME)
+    taken_ms = speed.predict_ms_per_row(model, dataset, expected_ms=member.predict_ms)
+    return replace(member, predict_ms=taken_ms)
 
 
 def _assembled(

@@ -45,11 +45,13 @@ FEW_CELLS: Final = 100_000
 """Of so small a table the first pipelines are fitted on all folds at once: it is done soon."""
 CLOSING_S: Final = 1.4
 CLOSING_OF_MODELS: Final = 2.0
-MOST_TO_CHOOSE_BY: Final = 1_500
+MOST_TO_CHOOSE_BY: Final = 4_500
 ROUNDS_TO_CHOOSE: Final = 12
 ENOUGH_TO_RACE: Final = 1_000
 """Pipelines race on so many folds that these rows score them: fewer say nothing. Of two classes
 only as many rows count of the one as there are of the other."""
+ENOUGH_TO_LOOK: Final = 250
+"""Of so many rows a pipeline is known to be far behind."""
 ENOUGH_ROWS: Final = 5_000
 """An ensemble that was chosen by so many rows gains little by more of them."""
 
@@ -101,8 +103,7 @@ class Driver:
         first = np.concatenate([rows for _, rows in splits.folds[: self._n_first]])
         _, y, weight = to_score(dataset, splits, first)
         self._rng = rng = np.random.default_rng(settings.config.seed)
-        n_telling = max(sum(self._n_telling[: self._n_first]), 1)
-        n_rows = min(len(y), MOST_TO_CHOOSE_BY * min(3, max(1, len(y) // n_telling)))
+        n_rows = min(len(y), MOST_TO_CHOOSE_BY)
         self._chosen_rows = np.sort(rng.choice(len(y), n_rows, replace=False))
         self._y = y[self._chosen_rows]
         self._weight = None if weight is None else weight[self._chosen_rows]
@@ -111,6 +112,7 @@ class Driver:
         self.race = Race(
             n_folds=splits.n_folds,
             n_first=self._n_first,
+            n_look=1 + _first(self._n_telling, ENOUGH_TO_LOOK),
             choose=self._choose,
             greater_is_better=settings.config.greater_is_better,
             n_whole=settings.n_places if few else 0,
@@ -177,8 +179,8 @@ class Driver:
 
     def took(self, step: Step, result: FoldsResult, output_dir: Path) -> None:
         """Take in what came of some folds."""
-        predicted = None
-        if 0 in step.folds:
+        predicted, runner = None, self.race.runner(step.proposal.number)
+        if runner.predicted is None and runner.n_done + len(step.folds) >= self._n_first:
             first = [load_predictions(output_dir, at) for at in range(self._n_first)]
             predicted = np.concatenate(first)[self._chosen_rows]
         self.race.took(step, result, predicted)
@@ -234,9 +236,15 @@ class Driver:
         """
         return CLOSING_S + CLOSING_OF_MODELS * self.race.keep_s()
 
-    def near(self) -> PipelineSpec | None:
-        """Draw one of the pipelines that the vote uses, by their weights."""
+    def near(self, left_s: float) -> PipelineSpec | None:
+        """Draw one of the pipelines that the vote uses, by their weights.
+
+        Args:
+            left_s: Seconds; what is known to take longer is left out, if anything remains.
+        """
         liked = self.race.liked()
+        quick = [one for one in liked if self.race.fits(one[0].model, left_s)]
+        liked = quick or liked
         if not liked:
             return None
         weights = np.array([weight for _, weight in liked])

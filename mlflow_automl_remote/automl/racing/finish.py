@@ -123,15 +123,17 @@ def n_models_of(config: AutoMLConfig) -> int | None:
 def _quick_enough(
     models: Sequence[Estimator], dataset: Dataset, order: FinishOrder, expected_ms: float
 ) -> tuple[Estimator, float]:
-    """Give the mean of so many of the models as keep to the limit, and what it takes a row."""
+    """Give the mean of so many of the models as keep to the limit, and what it takes a row.
+
+    They are alike, so one of them is measured.
+    """
     classes = dataset.classes if dataset.task == "classification" else np.array([])
     limit_ms = order.config.max_predict_ms_per_row
-    while True:
-        mean, n = mean_of(models, classes), len(models)
-        taken_ms = speed.predict_ms_per_row(mean, dataset, expected_ms=n * expected_ms)
-        if limit_ms is None or taken_ms <= limit_ms or n == 1:
-            return mean, taken_ms
-        models = models[: max(1, min(n - 1, int(n * limit_ms / taken_ms)))]
+    one_ms = speed.predict_ms_per_row(models[0], dataset, expected_ms=expected_ms)
+    n = len(models)
+    if limit_ms is not None and n * one_ms > limit_ms:
+        n = max(1, int(limit_ms / one_ms))
+    return mean_of(models[:n], classes), n * one_ms
 
 
 def mean_of(models: Sequence[Estimator], classes: Labels) -> Estimator:

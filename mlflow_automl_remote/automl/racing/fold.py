@@ -34,7 +34,9 @@ from mlflow_automl_remote.automl.sample import splits_of
 from mlflow_automl_remote.config import AutoMLConfig
 
 MANY_TO_PREDICT: Final = 20_000
-"""Rows times classes from which on it pays to predict with several threads."""
+"""Rows times classes from which on it pays to predict with several threads, but for boosters, of
+which it costs nothing to begin them."""
+_QUICK_TO_BEGIN: Final = frozenset(("LightGBM", "XGBoost"))
 FOLDS_NAME: Final = "folds"
 
 
@@ -133,7 +135,7 @@ def run_folds(order: FoldsOrder) -> FoldsResult:
         metric = order.config.primary_metric
         scored = evaluation.score(dataset, y, predicted, weight, scoring, only=metric)
         scores.append(scored[metric])
-        if len(fit_rows) * context.n_outputs >= MANY_TO_PREDICT:
+        if _is_worth_threads(order.spec.model, len(fit_rows) * context.n_outputs):
             _free_threads(fitted)
         _keep(order.output_dir, number, fitted, predicted)
         keep_s += time.monotonic() - predicted_at
@@ -178,6 +180,10 @@ def load_models(folder: Path, n_models: int | None = None, *, first: int = 0) ->
 
 def _files(folder: Path) -> list[Path]:
     return sorted((folder / FOLDS_NAME).glob("*.pkl"), key=lambda path: int(path.stem))
+
+
+def _is_worth_threads(model: str, size: int) -> bool:
+    return size >= MANY_TO_PREDICT or model in _QUICK_TO_BEGIN
 
 
 def _free_threads(fitted: Estimator) -> None:

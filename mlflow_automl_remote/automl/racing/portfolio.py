@@ -50,6 +50,20 @@ _LIGHTGBM_NARROW: Final[Params] = {
     "min_child_samples": 10,
     "colsample_bytree": 0.4,
 }
+# All columns for each tree: where few columns go together, a tree without one of them is wrong.
+_LIGHTGBM_FULL: Final[Params] = {
+    **_LIGHTGBM_WIDE,
+    "learning_rate": 0.1,
+    "colsample_bytree": 1.0,
+}
+_LIGHTGBM_LONG: Final[Params] = {
+    **_LIGHTGBM,
+    "n_estimators": 500,
+    "learning_rate": 0.1,
+    "num_leaves": 12,
+    "min_child_samples": 6,
+    "colsample_bytree": 1.0,
+}
 _XGBOOST: Final[Params] = {
     "n_estimators": 150,
     "learning_rate": 0.08,
@@ -66,6 +80,13 @@ _XGBOOST_DEEP: Final[Params] = {
     "max_depth": 9,
     "min_child_weight": 1.0,
     "colsample_bytree": 0.7,
+}
+_XGBOOST_LONG: Final[Params] = {
+    **_XGBOOST,
+    "n_estimators": 400,
+    "learning_rate": 0.15,
+    "max_depth": 3,
+    "colsample_bytree": 1.0,
 }
 _CATBOOST: Final[Params] = {"depth": 6, "l2_leaf_reg": 3.0, "random_strength": 1.0}
 _CATBOOST_FLAT: Final[Params] = {"depth": 4, "l2_leaf_reg": 4.56, "random_strength": 1.0}
@@ -94,6 +115,7 @@ _SMALL: Final[Mapping[Task, tuple[Entry, ...]]] = {
         ("StandardScaler", "KNN", {"n_neighbors": 10}),
         ("MaxAbsScaler", "CatBoost", _CATBOOST_FLAT),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_NARROW),
+        ("MaxAbsScaler", "LightGBM", _LIGHTGBM_LONG),
         ("StandardScaler", "SVM", {}),
         ("RobustScaler", "LogisticRegression", {"C": 0.03}),
         ("MinMaxScaler", "SVM", {"C": 30.0}),
@@ -104,7 +126,7 @@ _SMALL: Final[Mapping[Task, tuple[Entry, ...]]] = {
             {**_FOREST, "criterion": "entropy", "max_features": 0.8, "min_samples_leaf": 3},
         ),
         ("MaxAbsScaler", "CatBoost", _CATBOOST_DEEP),
-        ("MaxAbsScaler", "XGBoost", {**_XGBOOST, "max_depth": 3, "n_estimators": 250}),
+        ("MaxAbsScaler", "XGBoost", _XGBOOST_LONG),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_WIDE),
         ("MaxAbsScaler", "GradientBoosting", {}),
         ("MinMaxScaler", "LogisticRegression", {"C": 10.0}),
@@ -125,6 +147,7 @@ _SMALL: Final[Mapping[Task, tuple[Entry, ...]]] = {
         ("MaxAbsScaler", "XGBoost", _XGBOOST),
         ("MaxAbsScaler", "CatBoost", _CATBOOST_FLAT),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_NARROW),
+        ("MaxAbsScaler", "LightGBM", _LIGHTGBM_LONG),
         ("StandardScaler", "LassoLars", {}),
         ("StandardScaler", "MLP", {"n_layers": 2, "n_units": 64, "alpha": 0.1}),
         ("StandardScaler", "ElasticNet", {"alpha": 0.3, "l1_ratio": 0.2}),
@@ -134,7 +157,7 @@ _SMALL: Final[Mapping[Task, tuple[Entry, ...]]] = {
             {**_FOREST, "max_features": 1.0, "min_samples_leaf": 3},
         ),
         ("MaxAbsScaler", "CatBoost", _CATBOOST_DEEP),
-        ("MaxAbsScaler", "XGBoost", {**_XGBOOST, "max_depth": 3, "n_estimators": 250}),
+        ("MaxAbsScaler", "XGBoost", _XGBOOST_LONG),
         ("RobustScaler", "KNN", {"n_neighbors": 15, "p": 1}),
         ("MaxAbsScaler", "GradientBoosting", {}),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_WIDE),
@@ -145,6 +168,7 @@ _LARGE: Final[Mapping[Task, tuple[Entry, ...]]] = {
     "classification": (
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM),
         ("MaxAbsScaler", "CatBoost", _CATBOOST),
+        ("MaxAbsScaler", "LightGBM", _LIGHTGBM_FULL),
         ("MaxAbsScaler", "XGBoost", _XGBOOST_DEEP),
         ("StandardScaler", "MLP", _MLP),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_WIDE),
@@ -168,6 +192,7 @@ _LARGE: Final[Mapping[Task, tuple[Entry, ...]]] = {
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_WIDE),
         ("MaxAbsScaler", "CatBoost", _CATBOOST_DEEP),
         ("StandardScaler", "MLP", _MLP),
+        ("MaxAbsScaler", "LightGBM", {**_LIGHTGBM_FULL, "learning_rate": 0.05}),
         (
             "MaxAbsScaler",
             "ExtremeRandomTrees",

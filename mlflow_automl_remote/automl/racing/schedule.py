@@ -1,7 +1,8 @@
 """Decides, against the clock, which pipeline is fitted on which folds next. Starts nothing itself.
 
 New pipelines are fitted on the first folds only. A greedy vote over what they predicted there says
-which of them are worth more folds; the others are over.
+which of them are worth more folds; the others are over. Where many folds are needed to tell them
+apart, what is far behind the best one after a few of those is over at once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from mlflow_automl_remote import choosing
 from mlflow_automl_remote.automl.components.base import Pace
 from mlflow_automl_remote.automl.dataset import FloatArray
 from mlflow_automl_remote.automl.proposals import Proposal
@@ -29,6 +31,10 @@ mean of the models of all folds is worth more than one model of another kind."""
 MOST_TO_CHOOSE_FROM: Final = 30
 KEPT: Final = 5
 """So many pipelines that the vote does not use stay in the race, the best of them."""
+HOPELESS: Final = 2.0
+"""So many times the loss of the best one on the same folds, and a pipeline gets no more."""
+SLOWER: Final = 1.5
+"""So many times as long as others with its model a new pipeline may take."""
 SHORT_S: Final = 1.0
 """So many seconds of folds are one step: a process costs a twentieth of a second."""
 SHORTEST_FIT_S: Final = 0.3
@@ -98,6 +104,8 @@ class Race:
     Args:
         n_folds: How many there are.
         n_first: On how many of them, the first, pipelines race.
+        n_look: On how many of those a pipeline is fitted before it is known whether it is far
+            behind.
         choose: Votes.
         greater_is_better: Of the scores.
         n_whole: The first so many pipelines are fitted on all folds at once, so that there are
@@ -105,11 +113,12 @@ class Race:
         favour: Names iterations that get all folds even if the vote does not use them.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all of it is needed once, and named at the call
         self,
         *,
         n_folds: int,
         n_first: int = 1,
+        n_look: int = 1,
         choose: Choose,
         greater_is_better: bool,
         n_whole: int = 0,
@@ -117,7 +126,9 @@ class Race:
     ) -> None:
         self._n_folds = n_folds
         self._n_first = n_first
+        self._n_look = min(n_look, n_first)
         self._choose = choose
+        self._greater_is_better = greater_is_better
         self._sign = 1.0 if greater_is_better else -1.0
         self._n_whole = n_whole
         self._favour = favour
@@ -165,6 +176,10 @@ class Race:
             return finish
         if left_s < SHORTEST_FIT_S:
             return None
+        if half := self._half_raced():
+            half.is_busy = True
+            first = range(half.n_done, self._n_first)
+            return Step(proposal=half.proposal, kind="folds", folds=tuple(first))
         more = self._more(left_s)
         if more is None or self._wants_new(left_s):
             proposal = new()
@@ -193,7 +208,7 @@ class Race:
         Args:
             step: That has ended.
             result: Of it.
-            predicted: For the rows of the first folds, if they were among them.
+            predicted: For the rows of the first folds, as soon as it was fitted on all of them.
         """
         runner = self._runners[step.proposal.number]
         runner.is_busy = False
@@ -207,7 +222,9 @@ class Race:
         if predicted is not None:
             runner.predicted = predicted
             self._is_stale = True
-        kind = "new" if 0 in step.folds else "more"
+        elif runner.n_done < self._n_first and self._is_hopeless(runner):
+            runner.is_over = True
+        kind = "new" if step.folds[0] < self._n_first else "more"
         self._spent_s[kind] += result.fit_s + result.predict_s
 
     def fell(self, step: Step) -> bool:
@@ -216,6 +233,15 @@ class Race:
         runner.is_busy, runner.is_over = False, True
         runner.is_closed = not runner.n_done
         return runner.n_done > 0
+
+    def fits(self, model: str, left_s: float) -> bool:
+        """Whether a new pipeline with a model can race within a time, by what others took."""
+        known = [
+            one.fold_s
+            for one in self._runners.values()
+            if one.proposal.model == model and one.n_done
+        ]
+        return not known or SLOWER * float(np.mean(known)) * self._n_first <= left_s
 
     @property
     def most_folds(self) -> int:
@@ -235,8 +261,28 @@ class Race:
     def _enter(self, proposal: Proposal) -> Step:
         whole = len(self._runners) < self._n_whole
         self._runners[proposal.number] = Runner(proposal=proposal, is_busy=True)
-        folds = range(self._n_folds if whole else self._n_first)
+        folds = range(self._n_folds if whole else self._n_look)
         return Step(proposal=proposal, kind="folds", folds=tuple(folds))
+
+    def _half_raced(self) -> Runner | None:
+        """Give an iteration that lacks some of the folds that all race on."""
+        for runner in self._runners.values():
+            if not (runner.is_busy or runner.is_over) and 0 < runner.n_done < self._n_first:
+                return runner
+        return None
+
+    def _is_hopeless(self, runner: Runner) -> bool:
+        """Whether others are so much better on the folds that an iteration was fitted on."""
+        losses = {
+            one.proposal.number: choosing.loss(
+                float(np.mean(one.scores[: runner.n_done])),
+                greater_is_better=self._greater_is_better,
+            )
+            for one in self._runners.values()
+            if one.n_done >= runner.n_done and np.isfinite(one.scores).all()
+        }
+        own = losses.pop(runner.proposal.number, None)
+        return own is not None and own > HOPELESS * min(losses.values(), default=own)
 
     def _wants_new(self, left_s: float) -> bool:
         if left_s < LATE * self._total_s:
