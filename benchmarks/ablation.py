@@ -7,6 +7,7 @@ replaced in this process, and early stopping in those that iterations are forked
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -77,13 +78,19 @@ def _load_first_folds(folder: Path) -> Any:
 
 
 def _first_fold(model: Any) -> Any:
-    inner = model[-1] if hasattr(model, "steps") else model
-    names = list(getattr(inner, "named_estimators_", {}))
-    if not names:
+    """Keep, of the models that a pipeline was fitted as, the first, with the weight of all."""
+    vote = model[-1] if hasattr(model, "steps") else model
+    if not hasattr(vote, "named_estimators_"):
         return model
-    if names[0].startswith("fold_"):
-        return inner.estimators_[0]
-    inner.estimators_ = [_first_fold(one) for one in inner.estimators_]
+    first: dict[str, tuple[tuple[str, Any], Any]] = {}
+    weights: dict[str, float] = {}
+    for named, fitted, weight in zip(vote.estimators, vote.estimators_, vote.weights, strict=True):
+        member = re.sub(r"_?fold_\d+$", "", named[0])
+        first.setdefault(member, (named, fitted))
+        weights[member] = weights.get(member, 0.0) + weight
+    vote.estimators = [named for named, _ in first.values()]
+    vote.estimators_ = [fitted for _, fitted in first.values()]
+    vote.weights = list(weights.values())
     return model
 
 
