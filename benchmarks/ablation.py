@@ -58,6 +58,7 @@ def _without_early_stopping() -> str:
 
 
 def _run_unwatched(order: FoldsOrder) -> FoldsResult:
+    """Run in a process that has nothing of this module but this function."""
     import math
 
     from mlflow_automl_remote.automl import pipelines

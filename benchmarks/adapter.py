@@ -32,7 +32,7 @@ METRICS = {"auc": "AUC_weighted", "logloss": "log_loss", "rmse": "root_mean_squa
 SECONDS_BEFORE = 1.5
 """Of the budget, for the predictions and the files of the harness."""
 SECONDS_TO_PREDICT = 5.0
-"""For the rows to predict, on one core; what is saved predicts large tables with all cores."""
+"""For the rows to predict, of one core; boosters and all models of large tables use all cores."""
 EXTRA = "AUTOML_RACE_SETTINGS"
 """Environment variable with more settings, as JSON: for ablations."""
 

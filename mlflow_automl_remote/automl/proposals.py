@@ -184,9 +184,9 @@ class Proposals:
             spec = self._portfolio.popleft()
             if spec.identity not in self._taken and fits(spec.model):
                 return _proposal(number, spec, "portfolio")
-        if near is not None and not fits(near.model):
-            return None
         if near is not None:
+            if not fits(near.model):
+                return None
             return _proposal(number, neighbour(near, self._task, self._rng), "neighbour")
         if not self._tell(number):
             return None

@@ -23,7 +23,14 @@ from mlflow_automl_remote.automl.proposals import Proposal
 from mlflow_automl_remote.automl.racing.driver import Driver, Settings
 from mlflow_automl_remote.automl.racing.fold import FOLDS_NAME, FoldsResult, load_models
 from mlflow_automl_remote.automl.racing.portfolio import racers
-from mlflow_automl_remote.automl.racing.schedule import HEAD, HEAD_OF_KNOWN, KEPT, Race, Step
+from mlflow_automl_remote.automl.racing.schedule import (
+    HEAD,
+    HEAD_OF_KNOWN,
+    KEPT,
+    Race,
+    Stages,
+    Step,
+)
 from mlflow_automl_remote.automl.sampler import neighbour
 from mlflow_automl_remote.automl.splits import make_splits
 from mlflow_automl_remote.automl.sweep import Sweep, SweepResult
@@ -65,8 +72,9 @@ class _Track:
         self._scores = scores or {}
         self._left = iter(list(_proposals(source_run_id=source))[:n_pipelines])
         self.steps: list[Step] = []
-        self.n_first = settings.get("n_first", 1)
-        self.race = Race(n_folds=N_FOLDS, choose=self._best, greater_is_better=True, **settings)
+        stages = Stages(n_folds=N_FOLDS, **settings)
+        self.n_first = stages.n_first
+        self.race = Race(stages, choose=self._best, greater_is_better=True)
 
     def _best(self, predicted: Sequence[np.ndarray]) -> np.ndarray:
         return np.eye(len(predicted))[int(np.argmax([one[0] for one in predicted]))]

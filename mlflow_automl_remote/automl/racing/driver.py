@@ -27,7 +27,7 @@ from mlflow_automl_remote.automl.racing.fold import (
     load_predictions,
     run_folds,
 )
-from mlflow_automl_remote.automl.racing.schedule import Race, Runner, Step
+from mlflow_automl_remote.automl.racing.schedule import Race, Runner, Stages, Step
 from mlflow_automl_remote.automl.splits import Splits
 from mlflow_automl_remote.choosing import Scored
 from mlflow_automl_remote.config import AutoMLConfig
@@ -110,9 +110,11 @@ class Driver:
         self._scorer = Scorer(settings.config, dataset)
         few = dataset.n_rows * dataset.n_features <= FEW_CELLS
         self.race = Race(
-            n_folds=splits.n_folds,
-            n_first=self._n_first,
-            n_look=1 + _first(self._n_telling, ENOUGH_TO_LOOK),
+            Stages(
+                n_folds=splits.n_folds,
+                n_first=self._n_first,
+                n_look=1 + _first(self._n_telling, ENOUGH_TO_LOOK),
+            ),
             choose=self._choose,
             greater_is_better=settings.config.greater_is_better,
             n_whole=settings.n_places if few else 0,

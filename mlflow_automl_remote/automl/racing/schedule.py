@@ -98,14 +98,26 @@ class Runner:
         return (self.fit_s + self.predict_s + self.keep_s) / max(self.n_done, 1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """How many folds, the first ones, a pipeline is fitted on before what is decided.
+
+    Attributes:
+        n_folds: How many there are.
+        n_first: On so many pipelines race: the vote looks at what they predicted there.
+        n_look: After so many of those it is known whether a pipeline is far behind.
+    """
+
+    n_folds: int
+    n_first: int = 1
+    n_look: int = 1
+
+
 class Race:
     """The pipelines of a sweep, and how far they are.
 
     Args:
-        n_folds: How many there are.
-        n_first: On how many of them, the first, pipelines race.
-        n_look: On how many of those a pipeline is fitted before it is known whether it is far
-            behind.
+        stages: After how many folds what is decided.
         choose: Votes.
         greater_is_better: Of the scores.
         n_whole: The first so many pipelines are fitted on all folds at once, so that there are
@@ -113,20 +125,18 @@ class Race:
         favour: Names iterations that get all folds even if the vote does not use them.
     """
 
-    def __init__(  # noqa: PLR0913 - all of it is needed once, and named at the call
+    def __init__(
         self,
+        stages: Stages,
         *,
-        n_folds: int,
-        n_first: int = 1,
-        n_look: int = 1,
         choose: Choose,
         greater_is_better: bool,
         n_whole: int = 0,
         favour: Favour = lambda _: (),
     ) -> None:
-        self._n_folds = n_folds
-        self._n_first = n_first
-        self._n_look = min(n_look, n_first)
+        self._n_folds = stages.n_folds
+        self._n_first = stages.n_first
+        self._n_look = min(stages.n_look, stages.n_first)
         self._choose = choose
         self._greater_is_better = greater_is_better
         self._sign = 1.0 if greater_is_better else -1.0
@@ -267,7 +277,8 @@ class Race:
     def _half_raced(self) -> Runner | None:
         """Give an iteration that lacks some of the folds that all race on."""
         for runner in self._runners.values():
-            if not (runner.is_busy or runner.is_over) and 0 < runner.n_done < self._n_first:
+            waits = not (runner.is_busy or runner.is_over or runner.is_closed)
+            if waits and 0 < runner.n_done < self._n_first:
                 return runner
         return None
 
