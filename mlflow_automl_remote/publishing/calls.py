@@ -29,6 +29,8 @@ _STORE_WIDE: Final = frozenset(
         "UNAUTHENTICATED",
     )
 )
+_WRITTEN_TWICE: Final = ("IntegrityError", "UniqueViolation")
+"""How the drivers of databases call it; a server passes only their message on."""
 
 
 class StoreUnreachable(PublishFailed):
@@ -37,6 +39,10 @@ class StoreUnreachable(PublishFailed):
 
 class StoreRefused(PublishFailed):
     """The store answered, and did not carry out this one call."""
+
+
+class StoreConflict(StoreRefused):
+    """Another client wrote the same at the same moment; made again, the call finds it written."""
 
 
 class RunDeleted(StoreRefused):
@@ -92,6 +98,8 @@ def translated() -> Iterator[None]:
         message = f"MLflow did not take a call: {one_line(str(error), 500)}"
         if _is_store_wide(error):
             raise StoreUnreachable(f"{message} Publishing again goes on from here.") from error
+        if any(word in str(error) for word in _WRITTEN_TWICE):
+            raise StoreConflict(message) from error
         raise StoreRefused(message) from error
 
 

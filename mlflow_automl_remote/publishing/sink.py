@@ -32,7 +32,7 @@ from mlflow.store.entities import PagedList
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from mlflow_automl_remote.publishing import facts as names
-from mlflow_automl_remote.publishing.calls import StoreUnreachable, translated
+from mlflow_automl_remote.publishing.calls import StoreConflict, StoreUnreachable, translated
 from mlflow_automl_remote.publishing.mapping import Point
 
 _LOGGER = logging.getLogger(__name__)
@@ -252,7 +252,7 @@ class Sink:
         try:
             with translated():
                 return call()
-        except StoreUnreachable as error:
+        except (StoreUnreachable, StoreConflict) as error:
             _LOGGER.debug("Once more after %s", error)
         if self.is_remote:
             time.sleep(RETRY_DELAY_S)

@@ -26,6 +26,9 @@ from hypothesis.stateful import (
 )
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
+from mlflow.store.tracking.dbmodels.models import SqlInput
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from mlflow_automl_remote.errors import PublishFailed
 from mlflow_automl_remote.states import IterationState
@@ -165,6 +168,39 @@ def test_any_order_of_events_and_faults_leaves_one_run_per_iteration(
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_two_clients_that_write_the_same_at_the_same_moment_leave_it_there_once(
+    new_store: Any, new_sweep: Any
+) -> None:
+    """One takes over while the other is amid a call: what the database refuses, it has."""
+    store = new_store()
+    parent = store.new_parent()
+    sweep = new_sweep().filled(3)
+    other = sweep.publisher(store.client, parent)
+    overtaken: list[str] = []
+
+    def overtake(session: Session, *_: object) -> None:
+        inputs = [one for one in session.new if isinstance(one, SqlInput)]
+        if inputs and not overtaken:
+            overtaken.append(str(inputs[0].destination_id))
+            other.publish(sweep.state)
+
+    event.listen(Session, "before_flush", overtake)
+    try:
+        with sweep.publisher(store.client, parent) as publisher:
+            publisher.publish(sweep.state)
+    finally:
+        event.remove(Session, "before_flush", overtake)
+    assert overtaken
+    other.close()
+    runs = store.client.search_runs(
+        [store.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'"
+    )
+    assert sorted(run.data.tags["automl_remote.key"] for run in runs) == [
+        f"sweep-1/{number}" for number in range(3)
+    ]
+    assert all(len(run.inputs.dataset_inputs) == 1 for run in runs)
 
 
 @contextmanager
