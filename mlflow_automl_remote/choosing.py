@@ -28,12 +28,15 @@ class Scored:
         standard_error: Of that over the folds; None for one fold.
         predict_ms_per_row: What its model takes to predict; None if that is not known, which
             counts as slower than all others.
+        is_ensemble: Whether it is made of others, whose weights were not fitted on the rows that
+            gave its score.
     """
 
     number: int
     score: float
     standard_error: float | None = None
     predict_ms_per_row: float | None = None
+    is_ensemble: bool = False
 
     @property
     def ms(self) -> float:
@@ -46,22 +49,26 @@ def best(
 ) -> Scored | None:
     """Give the best iteration; None of none.
 
-    For accuracy it has the best score, the first of equal ones. For latency it is the fastest to
-    predict of those whose score is within a tolerance of the best one; see `least`.
+    For accuracy it has the best score, the first of equal ones; but an ensemble is preferred whose
+    score is within a tolerance of that. The best of many scores is flattered, since it is the best
+    by chance too (Cawley and Talbot: On Over-fitting in Model Selection and Subsequent Selection
+    Bias in Performance Evaluation, JMLR 2010), and that of an ensemble is not. For latency it is
+    the fastest to predict of those within the tolerance; see `least`.
     """
     sign = 1.0 if greater_is_better else -1.0
     every = list(scored)
     if not every:
         return None
-    if optimize_for != "latency":
-        return min(every, key=lambda one: (-sign * one.score, one.number))
     enough = least(every, greater_is_better=greater_is_better)
     good = [one for one in every if sign * one.score >= sign * enough]
+    if optimize_for != "latency":
+        ensembles = [one for one in good if one.is_ensemble]
+        return min(ensembles or every, key=lambda one: (-sign * one.score, one.number))
     return min(good, key=lambda one: (one.ms, -sign * one.score, one.number))
 
 
 def least(scored: Iterable[Scored], *, greater_is_better: bool) -> float:
-    """Give the score that a model must have to be the best for latency.
+    """Give the score that a model must have to be the best for latency, or as an ensemble.
 
     One standard error over the folds below the best score (Breiman, Friedman, Olshen and Stone:
     Classification and Regression Trees, 1984, section 3.4.3; Hastie, Tibshirani and Friedman: The

@@ -88,6 +88,23 @@ def test_the_best_for_accuracy_has_the_best_score_whatever_it_takes(
     assert choosing.best([], greater_is_better=greater) is None
 
 
+@given(several, st.booleans(), st.data())
+def test_an_ensemble_that_is_good_enough_is_preferred(
+    every: list[Scored], greater: bool, data: st.DataObject
+) -> None:
+    """Of several the best one; one that is not good enough changes nothing."""
+    sign = 1 if greater else -1
+    kinds = data.draw(st.lists(st.booleans(), min_size=len(every), max_size=len(every)))
+    every = [replace(one, is_ensemble=kind) for one, kind in zip(every, kinds, strict=True)]
+    found = choosing.best(every, greater_is_better=greater)
+    least = choosing.least(every, greater_is_better=greater)
+    good = [one for one in every if one.is_ensemble and sign * one.score >= sign * least]
+    scores = [one.score for one in good or every]
+    assert found in (good or every)
+    assert found is not None
+    assert found.score == (max if greater else min)(scores)
+
+
 @pytest.mark.parametrize(
     ("greater", "best", "error", "just_enough", "too_little"),
     [

@@ -157,11 +157,11 @@ class Recorder:
     def _keeps_model(self, outcome: Outcome) -> bool:
         """Whether an iteration is among the best of those that have ended, itself included.
 
-        For latency also if no other is as good and as fast: it may become the best later, when the
-        best score has another standard error.
+        Ensembles always are. For latency an iteration also is if no other is as good and as fast:
+        it may become the best later, when the best score has another standard error.
         """
         state = self.state
-        if self.n_models is None or state.started is None:
+        if self.n_models is None or state.started is None or outcome.proposal.is_ensemble:
             return True
         score = outcome.metrics.get(state.started.primary_metric)
         if score is None or not math.isfinite(score):

@@ -210,6 +210,7 @@ def scores_of(
                 score=past.score,
                 standard_error=past.standard_error,
                 predict_ms_per_row=past.predict_ms_per_row,
+                is_ensemble=past.proposal.is_ensemble,
             ),
         )
         for past in history
@@ -222,6 +223,7 @@ def scores_of(
                 score=each.metrics[config.primary_metric],
                 standard_error=each.standard_error,
                 predict_ms_per_row=each.predict_ms_per_row,
+                is_ensemble=each.proposal.is_ensemble,
             ),
         )
         for each in outcomes

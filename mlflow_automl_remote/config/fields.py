@@ -188,10 +188,11 @@ class Fields(BaseModel):
     optimize_for: OptimizeFor = Field(
         default="accuracy",
         description=(
-            "What the best model is: accuracy, the one with the best score; latency, the one that "
-            "predicts fastest (predict_ms_per_row) of those within one standard error of the best "
-            "score, or within a hundredth of its loss where there is one fold. For latency a race "
-            "makes models of one fold, and ensembles leave out members that they do not need."
+            "What the best model is: accuracy, the one with the best score, or an ensemble within "
+            "one standard error of it; latency, the one that predicts fastest "
+            "(predict_ms_per_row) of those within one standard error, or within a hundredth of "
+            "the loss where there is one fold. For latency a race makes models of one fold, and "
+            "ensembles leave out members that they do not need."
         ),
     )
     max_predict_ms_per_row: float | None = Field(

@@ -171,6 +171,9 @@ def _iteration_finished(state: SweepState, event: IterationFinished, _: int) -> 
         finished=(*state.finished, event.iteration),
         best_iteration=best.number if best else None,
         front=front,
+        ensembles=(*state.ensembles, ended.number)
+        if ended.is_ensemble and ended.scored
+        else state.ensembles,
     )
 
 
@@ -181,8 +184,12 @@ def _score(state: SweepState, event: IterationFinished) -> float | None:
 
 
 def _chosen(state: SweepState, ended: Iteration) -> tuple[tuple[int, ...], Scored | None]:
-    """Give the front and the best, now that one more has ended: they are all that matters."""
-    numbers = {number for number in (*state.front, state.best_iteration) if number is not None}
+    """Give the front and the best, now that one more has ended: no others can be either."""
+    numbers = {
+        number
+        for number in (*state.front, *state.ensembles, state.best_iteration)
+        if number is not None
+    }
     known = [state.iterations[number].scored for number in numbers] + [ended.scored]
     scored = [one for one in known if one is not None]
     greater = state.greater_is_better

@@ -45,6 +45,11 @@ class Iteration(Result):
     source_run_id: str = ""
 
     @property
+    def is_ensemble(self) -> bool:
+        """Whether it is made of other iterations."""
+        return self.proposed_by == "ensemble"
+
+    @property
     def scored(self) -> Scored | None:
         """What it is chosen by; None without a score."""
         if self.score is None:
@@ -54,6 +59,7 @@ class Iteration(Result):
             score=self.score,
             standard_error=self.standard_error,
             predict_ms_per_row=self.predict_ms_per_row,
+            is_ensemble=self.is_ensemble,
         )
 
     @property
@@ -103,6 +109,7 @@ class SweepState:
         best_iteration: The best so far, as `optimize_for` wants it, or None.
         front: Numbers of those that no other beats in score and time to predict, the fastest
             first.
+        ensembles: Numbers of those with a score that are made of others.
         explanations: How explanations ended, by iteration.
         comparison: What lays explained models side by side, or None.
         plan: What the search was to do, or None before it began.
@@ -130,6 +137,7 @@ class SweepState:
     finished: tuple[int, ...] = ()
     best_iteration: int | None = None
     front: tuple[int, ...] = ()
+    ensembles: tuple[int, ...] = ()
     explaining: int | None = None
     explanations: Mapping[int, ExplanationFinished] = field(default_factory=dict)
     comparison: ExplanationsCompared | None = None

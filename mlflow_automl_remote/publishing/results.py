@@ -90,6 +90,7 @@ def _best(children: list[Run], settings: Mapping[str, str]) -> Run:
                 score=run.data.metrics[metric],
                 standard_error=run.data.metrics.get("standard_error"),
                 predict_ms_per_row=run.data.metrics.get(choosing.PREDICT_MS),
+                is_ensemble=run.data.tags.get(facts.PROPOSED_BY) == "ensemble",
             )
             for number, run in by_number.items()
         ),
