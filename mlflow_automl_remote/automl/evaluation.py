@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from mlflow_automl_remote.automl import metrics
+from mlflow_automl_remote.automl.components import units
 from mlflow_automl_remote.automl.components.base import (
     MAX_ROUNDS_STOPPED_EARLY,
     Classifier,
@@ -376,7 +377,7 @@ def _model_of(pipeline: Estimator) -> Estimator:
 
 def _fit(model: Estimator, X: object, y: Labels, weight: FloatArray | None) -> Estimator:
     options = {} if weight is None else {"sample_weight": weight}
-    return cast("Estimator", model.fit(X, y, **options))
+    return cast("Estimator", units.fit(model, X, y, **options))
 
 
 def _fit_stopping_early(

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from mlflow_automl_remote.automl import featurization
 from mlflow_automl_remote.automl.components import MODELS, SCALERS
@@ -31,6 +32,9 @@ from mlflow_automl_remote.config import Task
 _STEPS: Final = ("scaler", "model")
 _LONGEST: Final = 20
 """Parameters with more values, of columns that is, are none that a person compares."""
+_MOST_DEVIATIONS: Final = 4.0
+"""From the mean: what is farther away counts as if it were there, for models that are no trees. A
+linear one is far off where a value is far beyond those it knows."""
 _ORDER_IS_KEPT: Final = ("MaxAbsScaler", "StandardScaler")
 
 
@@ -94,6 +98,8 @@ def build(
 ) -> Estimator:
     """Make an unfitted scikit-learn `Pipeline` with the steps `scaler` and `model`.
 
+    What a `StandardScaler` makes is clipped, as a step `clip`.
+
     Args:
         spec: What it is made of.
         task: The kind of problem.
@@ -120,8 +126,25 @@ def build(
         steps.append(("scaler", "passthrough"))
     else:
         steps.append(("scaler", scaler.build(spec.of_step("scaler"), context)))
+        if model.scalers != TREE_SCALERS and _is_clipped(spec, context):
+            steps.append(("clip", _clip()))
     steps.append(("model", model.build(spec.of_step("model"), context)))
     return Pipeline(steps)  # type: ignore[no-any-return]
+
+
+def _is_clipped(spec: PipelineSpec, context: BuildContext) -> bool:
+    """Whether numbers are distances from a mean, of which the far ones can be told."""
+    params = spec.of_step("scaler")
+    is_standard = spec.scaler == "StandardScaler" and params["with_mean"] and params["with_std"]
+    return bool(is_standard) and not (context.is_sparse or context.is_large)
+
+
+def _clip() -> FunctionTransformer:
+    return FunctionTransformer(
+        np.clip,
+        kw_args={"a_min": -_MOST_DEVIATIONS, "a_max": _MOST_DEVIATIONS},
+        feature_names_out="one-to-one",
+    )
 
 
 def early_stopping_of(

@@ -14,7 +14,7 @@ from mlflow_automl_remote.explain.explanation import Floats
 from mlflow_automl_remote.explain.tables import Encoded, Ints, encode, is_frame
 
 ELEMENT_WISE: Final = frozenset(("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler"))
-"""Steps that map every column to itself."""
+"""Steps that map every column to itself; one that calls a function does if that is `clip`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -121,7 +121,7 @@ def _origins(step: Any, rows: Any) -> tuple[Ints, Sequence[str]] | None:
     The step before all models of tables tells it in `columns` and `blocks_`. It is known by these:
     its class comes with the model, not from this package.
     """
-    if type(step).__name__ in ELEMENT_WISE:
+    if type(step).__name__ in ELEMENT_WISE or getattr(step, "func", None) is np.clip:
         return np.arange(rows.shape[1]), ()
     if not (hasattr(step, "blocks_") and hasattr(step, "columns")):
         return None
@@ -169,6 +169,8 @@ def describe(estimator: Any) -> str:
         steps = [step for _, step in estimator.steps if not _is_nothing(step)]
         return " > ".join(describe(step) for step in steps)
     name = type(estimator).__name__
+    if name == "FunctionTransformer":
+        return str(estimator.func.__name__)
     if name == "CalibratedClassifierCV":
         return f"{name}({describe(estimator.estimator)})"
     members: Any = getattr(estimator, "estimators_", ())

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,48 @@ def test_a_scaler_keeps_the_names_of_the_columns(scaler: Component) -> None:
     assert fitted.feature_names_in_.tolist() == list(names)
     assert f"{scaler.name} KNN" == spec.label
     assert evaluation.predict(fitted, dataset.features(), dataset).shape == (N_ROWS,)
+
+
+@pytest.mark.parametrize("model", MODELS["regression"])
+def test_regression_learns_the_same_in_other_units(model: str, tmp_path: Path) -> None:
+    """Whatever the penalty or the steps of a model, prices in cents are a hundred in dollars."""
+    dataset = _dataset("regression", tmp_path)
+    component = MODELS["regression"][model]
+    scaler = next(name for name in ("StandardScaler", "MaxAbsScaler") if name in component.scalers)
+    params = join_params(SCALERS[scaler].defaults, component.defaults)
+    spec = PipelineSpec(scaler=scaler, model=model, params=params)
+    context = pipelines.context_for(dataset, n_folds=3, seed=0, n_jobs=1)
+
+    def predicted(y: np.ndarray) -> np.ndarray:
+        pipeline = pipelines.build(spec, "regression", context)
+        return evaluation.refit(pipeline, replace(dataset, y=y)).predict(dataset.X)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        usual = predicted(dataset.y)
+        scaled = (predicted(1e4 * dataset.y + 1e6) - 1e6) / 1e4
+    assert np.corrcoef(usual, dataset.y)[0, 1] > 0.6
+    assert abs(scaled - usual).mean() < 0.05 * dataset.y.std()
+
+
+@pytest.mark.parametrize("model", ["ElasticNet", "MLP"])
+def test_a_value_far_beyond_all_others_does_not_carry_a_prediction_away(
+    model: str, tmp_path: Path
+) -> None:
+    """It counts as four deviations from the mean; values that are usual count as they are."""
+    dataset = _dataset("regression", tmp_path)
+    params = join_params(SCALERS["StandardScaler"].defaults, MODELS["regression"][model].defaults)
+    spec = PipelineSpec(scaler="StandardScaler", model=model, params=params)
+    context = pipelines.context_for(dataset, n_folds=3, seed=0, n_jobs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = evaluation.refit(pipelines.build(spec, "regression", context), dataset)
+    row = dataset.X.mean(axis=0, keepdims=True)
+    rows = row + np.array([0.0, 3.0, 4.0, 5.0, 1e6])[:, None] * dataset.X.std(axis=0)
+    _, usual, most, beyond, far = fitted.predict(rows)
+    assert usual != most
+    assert most == pytest.approx(beyond, rel=1e-9)
+    assert most == pytest.approx(far, rel=1e-9)
 
 
 @pytest.mark.parametrize("n_classes", [2, 30])

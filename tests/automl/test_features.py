@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from mlflow_automl_remote.automl import data, evaluation, feature_store, features, pipelines
-from mlflow_automl_remote.automl.components import MODELS, SCALERS
+from mlflow_automl_remote.automl.components import MODELS, SCALERS, base
 from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.feature_store import FeatureStore
 from mlflow_automl_remote.automl.features import RowSet, pass_on
@@ -103,7 +103,8 @@ def test_the_last_fit_uses_the_features_of_the_only_fold(
     tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On all rows, each with its own label and weight; what the steps learned is of that fold."""
-    monkeypatch.setattr(features, "LARGE_CELLS", 10)
+    for module in (features, base):
+        monkeypatch.setattr(module, "LARGE_CELLS", 10)
     dataset = replace(_dataset(table=True), sample_weight=np.linspace(1.0, 3.0, N))
     pipeline, rows = _pipeline(dataset, "StandardScaler", model), _rows(dataset)
     store = _store(tmp_path)

@@ -6,12 +6,14 @@ gives them back and needs none of our code.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 from sklearn.ensemble import VotingClassifier
 
 from mlflow_automl_remote.automl.assembly import voting_classifier
+from mlflow_automl_remote.automl.components import units
 from mlflow_automl_remote.automl.components.base import (
     BuildContext,
     EarlyStopping,
@@ -58,7 +60,16 @@ def fit_stopping_early(stopping: EarlyStopping, model: Any, fit: Part, stop: Par
 
 
 def fit_until(how: FitUntil, model: Any, fit: Part, stop: Part | None, pace: Pace) -> Pace:
-    """Fit a model, encoded or not, in place against the clock; see `FitUntil`."""
+    """Fit a model in place against the clock, on codes or targets without units if it needs them.
+
+    How it ends, see `FitUntil`.
+    """
+    if units.matter_to(model):
+        of = units.Units.of(fit.y)
+        watched = None if stop is None else replace(stop, y=of.without(stop.y))
+        done = how(model, replace(fit, y=of.without(fit.y)), watched, pace)
+        of.turn_back(model)
+        return done
     if not isinstance(model, VotingClassifier):
         return how(model, fit, stop, pace)
     classes = np.unique(fit.y)

@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from mlflow_automl_remote.automl import data, evaluation, pipelines
+from mlflow_automl_remote.automl.components import units
 from mlflow_automl_remote.automl.components.base import (
     BuildContext,
     Component,
@@ -220,7 +221,7 @@ class _Fitting:
             behind = pass_on(pipeline, rows, self.store)
             part = self._part(behind.fit, cast("Indices", rows.fit))
             weight = {} if part.weight is None else {"sample_weight": part.weight}
-            return behind, model.fit(part.X, part.y, **weight), None
+            return behind, units.fit(model, part.X, part.y, **weight), None
         stops = self.settled is None and self.context.stops_early
         if stops:
             rows = evaluation.hold_out_to_stop(self.dataset, rows, self.stop_seed)
