@@ -136,6 +136,18 @@ def test_one_column_is_enough(mode: Mode, column: str) -> None:
         assert built.fit(dataset.X, dataset.y).transform(dataset.rows(slice(0, 1))).shape[0] == 1
 
 
+@pytest.mark.parametrize(("n_rows", "n_numbers"), [(120, 3), (700, 7), (4000, 30)])
+def test_text_is_as_many_numbers_as_the_rows_can_tell_apart(n_rows: int, n_numbers: int) -> None:
+    """One for each hundred rows, from 3 to 30; of a small table more would be noise to trees."""
+    rng = np.random.default_rng(0)
+    words = np.array([f"word{number}" for number in range(300)])
+    notes = [" ".join(words[rng.integers(0, 300, 6)]) for _ in range(n_rows)]
+    table = pd.DataFrame({"note": notes, "age": rng.normal(size=n_rows)})
+    fitted, _ = _fitted("native", _dataset(table, rng.integers(0, 2, n_rows)))
+    names = [name for name in fitted.get_feature_names_out() if name.startswith("note")]
+    assert len(names) == n_numbers
+
+
 @pytest.mark.parametrize("mode", ["native", "coded"])
 def test_gaps_of_a_large_table_are_filled_and_marked(
     monkeypatch: pytest.MonkeyPatch, mode: Mode

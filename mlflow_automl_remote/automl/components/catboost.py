@@ -95,15 +95,21 @@ def _pool(model: Any, part: Part) -> Any:
 
 
 def _fit_until(model: Any, fit: Part, stop: Part | None, pace: Pace) -> Pace:
-    """Fit within a time; the learning rate follows from the rounds that it has room for."""
+    """Fit within a time; the learning rate is at least what so few rounds as it has room for need.
+
+    Where nothing watches it, rounds and learning rate are those of the model, if it has them.
+    """
     pool = _pool(model, fit)
     rounds = pace.rounds
     if rounds is None:
         per_round_s = _seconds_of_a_round(model, pool, pace)
         possible = int(0.9 * (pace.until - time.monotonic()) / per_round_s)
-        rounds = max(_FEWEST_ROUNDS, min(possible, _MOST_ROUNDS if stop else _ROUNDS_UNWATCHED))
+        unwatched = model.get_params().get("iterations") or _ROUNDS_UNWATCHED
+        rounds = max(_FEWEST_ROUNDS, min(possible, _MOST_ROUNDS if stop else unwatched))
     own = model.get_params().get("learning_rate")
-    rate = pace.learning_rate or own or min(_FASTEST, max(_SLOWEST, _ROUNDS_BY_RATE / rounds))
+    if stop is not None or own is None:
+        own = max(own or _SLOWEST, min(_FASTEST, _ROUNDS_BY_RATE / rounds))
+    rate = pace.learning_rate or own
     if stop is not None:
         rounds = min(round(_MORE_ROUNDS * rounds), _MOST_ROUNDS)  # the clock ends them too
     model.set_params(iterations=rounds, learning_rate=rate)

@@ -24,6 +24,10 @@ from mlflow_automl_remote.automl.components.base import (
 _MAX_EPOCHS: Final = 100
 _PATIENCE_EPOCHS: Final = 5
 _PATIENCE_WATCHED: Final = 10
+_FEWEST_OF_STEP: Final = 64
+_MOST_OF_STEP: Final = 200
+_STEPS: Final = 40
+"""Of an epoch, within those bounds: with fewer a small table is not learned in time."""
 
 
 def _suggest(trial: Trial) -> Params:
@@ -42,6 +46,7 @@ def _build(kind: Callable[..., Estimator]) -> Build:
         n_units, n_layers = int(params["n_units"] or 1), int(params["n_layers"] or 1)
         return kind(
             hidden_layer_sizes=(n_units,) * n_layers,
+            batch_size=_rows_of_step(context.n_rows),
             max_iter=_MAX_EPOCHS,
             n_iter_no_change=_PATIENCE_EPOCHS,
             random_state=context.seed,
@@ -51,28 +56,35 @@ def _build(kind: Callable[..., Estimator]) -> Build:
     return build
 
 
+def _rows_of_step(n_rows: int) -> int:
+    return min(n_rows, max(_FEWEST_OF_STEP, min(n_rows // _STEPS, _MOST_OF_STEP)))
+
+
 def _fit_until(model: Any, fit: Part, stop: Part | None, pace: Pace) -> Pace:
-    """Fit epoch by epoch; where it is watched, the weights of the best epoch are kept."""
+    """Fit epoch by epoch; where it is watched, the weights of the best epoch are kept.
+
+    Where it is not, it ends as its `fit` does: when the loss on what it learns is no longer less.
+    """
     first: dict[str, Any] = (
         {"classes": np.unique(fit.y)} if hasattr(model, "predict_proba") else {}
     )
     weight = {} if fit.weight is None else {"sample_weight": fit.weight}
     wanted = pace.rounds or model.max_iter
+    patience, least = (_PATIENCE_WATCHED, 0.0) if stop else (model.n_iter_no_change, model.tol)
     best, best_at, kept = -np.inf, 0, None
     for epoch in range(1, wanted + 1):
         model.partial_fit(fit.X, fit.y, **(first if epoch == 1 else {}), **weight)
-        if stop is not None and pace.rounds is None:
-            score = _watched_score(model, stop)
-            if score > best:
-                best, best_at = score, epoch
-                kept = copy.deepcopy((model.coefs_, model.intercepts_))
-            elif epoch - best_at >= _PATIENCE_WATCHED:
-                break
+        score = -model.loss_ if stop is None else _watched_score(model, stop)
+        if score > best + least:
+            best, best_at = score, epoch
+            kept = copy.deepcopy((model.coefs_, model.intercepts_)) if stop else None
+        elif pace.rounds is None and epoch - best_at >= patience:
+            break
         if time.monotonic() >= pace.until:
             break
     if kept is not None:
         model.coefs_, model.intercepts_ = kept
-        return Pace(until=pace.until, rounds=best_at)
+        epoch = best_at
     return Pace(until=pace.until, rounds=epoch)
 
 
@@ -87,8 +99,9 @@ def _watched_score(model: Any, stop: Part) -> float:
 
 def _seconds(context: BuildContext) -> float:
     width = context.n_values + 128 + context.n_outputs
-    step = 1.3e-7 * (context.n_features + context.n_outputs)  # to move all weights, 200 rows each
-    return (2.5e-8 * context.n_rows * width + step * context.n_rows / 200) * _MAX_EPOCHS
+    step = 1.3e-7 * (context.n_features + context.n_outputs)  # to move all weights
+    n_steps = context.n_rows / _rows_of_step(context.n_rows)
+    return (2.5e-8 * context.n_rows * width + step * n_steps) * _MAX_EPOCHS
 
 
 _DEFAULTS: Final[Params] = {

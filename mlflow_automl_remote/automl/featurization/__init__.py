@@ -33,7 +33,10 @@ LARGE_CELLS: Final = 5_000_000
 MAX_CLASSES_FOR_MEANS: Final = 10
 """Mean targets are one column for each class; of more classes categories are coded or one-hot."""
 N_TEXT: Final = 30
-"""Numbers that a column of free text becomes."""
+"""The most numbers that a column of free text becomes."""
+FEWEST_TEXT: Final = 3
+ROWS_OF_TEXT: Final = 100
+"""For each of those numbers; with more of them, trees learn noise by heart."""
 N_TEXT_OF_LARGE: Final = 6
 """The same above so many values."""
 _TYPE_NAMES: Final[dict[str, str]] = {
@@ -88,9 +91,13 @@ def build_preprocessor(
         dtype="float32" if large else "float64",
         pairs=not large,
         fill_gaps=large,  # of numbers with gaps XGBoost makes an index of 4 bytes each, not of 1
-        n_text_components=N_TEXT_OF_LARGE if large else N_TEXT,
+        n_text_components=N_TEXT_OF_LARGE if large else _n_text(dataset.n_rows),
         random_state=seed,
     )
+
+
+def _n_text(n_rows: int) -> int:
+    return min(N_TEXT, max(FEWEST_TEXT, n_rows // ROWS_OF_TEXT))
 
 
 def summary(

@@ -89,6 +89,7 @@ _XGBOOST_LONG: Final[Params] = {
     "colsample_bytree": 1.0,
 }
 _CATBOOST: Final[Params] = {"depth": 6, "l2_leaf_reg": 3.0, "random_strength": 1.0}
+_CATBOOST_SHORT: Final[Params] = {**_CATBOOST, "iterations": 250, "learning_rate": 0.04}
 _CATBOOST_FLAT: Final[Params] = {"depth": 4, "l2_leaf_reg": 4.56, "random_strength": 1.0}
 _CATBOOST_DEEP: Final[Params] = {"depth": 8, "l2_leaf_reg": 2.8, "random_strength": 1.0}
 _FOREST: Final[Params] = {"n_estimators": 75, "min_samples_leaf": 1}
@@ -96,36 +97,40 @@ _FOREST_OF_MANY: Final[Params] = {"n_estimators": 40, "min_samples_leaf": 2}
 _MLP: Final[Params] = {
     "n_layers": 2,
     "n_units": 96,
-    "alpha": 1e-3,
+    "alpha": 1e-2,
     "learning_rate_init": 2e-3,
     "activation": "relu",
 }
+_MLP_FLAT: Final[Params] = {"n_layers": 1, "n_units": 128, "alpha": 0.03}
+_MLP_OF_TWO: Final[Params] = {"n_layers": 2, "n_units": 64, "alpha": 0.1}
+_MLP_TAMED: Final[Params] = {"n_layers": 1, "n_units": 64, "alpha": 1.0}
 
 _SMALL: Final[Mapping[Task, tuple[Entry, ...]]] = {
     "classification": (
         ("StandardScaler", "LogisticRegression", {"C": 0.3}),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM),
         ("MaxAbsScaler", "ExtremeRandomTrees", {**_FOREST, "max_features": 0.4}),
-        ("MaxAbsScaler", "CatBoost", _CATBOOST),
-        ("StandardScaler", "MLP", {}),
+        ("MaxAbsScaler", "CatBoost", _CATBOOST_SHORT),
+        ("StandardScaler", "MLP", _MLP_FLAT),
         ("StandardScaler", "SVM", {"C": 3.0}),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_EXTRA),
         ("StandardScaler", "RandomForest", {**_FOREST, "max_features": 0.3}),
         ("MaxAbsScaler", "XGBoost", _XGBOOST),
         ("StandardScaler", "KNN", {"n_neighbors": 10}),
-        ("MaxAbsScaler", "CatBoost", _CATBOOST_FLAT),
+        ("StandardScaler", "MLP", _MLP_OF_TWO),
+        ("MaxAbsScaler", "CatBoost", _CATBOOST),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_NARROW),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_LONG),
         ("StandardScaler", "SVM", {}),
         ("RobustScaler", "LogisticRegression", {"C": 0.03}),
         ("MinMaxScaler", "SVM", {"C": 30.0}),
-        ("StandardScaler", "MLP", {"n_layers": 2, "n_units": 64, "alpha": 0.1}),
+        ("StandardScaler", "MLP", _MLP_TAMED),
         (
             "MaxAbsScaler",
             "ExtremeRandomTrees",
             {**_FOREST, "criterion": "entropy", "max_features": 0.8, "min_samples_leaf": 3},
         ),
-        ("MaxAbsScaler", "CatBoost", _CATBOOST_DEEP),
+        ("MaxAbsScaler", "CatBoost", _CATBOOST_FLAT),
         ("MaxAbsScaler", "XGBoost", _XGBOOST_LONG),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_WIDE),
         ("MaxAbsScaler", "GradientBoosting", {}),
@@ -140,7 +145,7 @@ _SMALL: Final[Mapping[Task, tuple[Entry, ...]]] = {
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM),
         ("MaxAbsScaler", "ExtremeRandomTrees", {**_FOREST, "max_features": 0.8}),
         ("MaxAbsScaler", "CatBoost", _CATBOOST),
-        ("StandardScaler", "MLP", {}),
+        ("StandardScaler", "MLP", _MLP_OF_TWO),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_EXTRA),
         ("StandardScaler", "KNN", {"n_neighbors": 8}),
         ("StandardScaler", "RandomForest", {**_FOREST, "max_features": 0.5}),
@@ -149,7 +154,7 @@ _SMALL: Final[Mapping[Task, tuple[Entry, ...]]] = {
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_NARROW),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_LONG),
         ("StandardScaler", "LassoLars", {}),
-        ("StandardScaler", "MLP", {"n_layers": 2, "n_units": 64, "alpha": 0.1}),
+        ("StandardScaler", "MLP", _MLP_FLAT),
         ("StandardScaler", "ElasticNet", {"alpha": 0.3, "l1_ratio": 0.2}),
         (
             "MaxAbsScaler",
@@ -232,7 +237,7 @@ def racers(
 
 
 def _params(task: Task, model: str, params: Params) -> Params:
-    """Fill up what an entry leaves open; CatBoost chooses rounds and learning rate by itself."""
+    """Fill up what an entry leaves open; CatBoost then chooses rounds and rate by itself."""
     if model == "CatBoost":
         return params
     return {**MODELS[task][model].defaults, **params}
