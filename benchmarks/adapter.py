@@ -31,7 +31,7 @@ from mlflow_automl_remote.config import AutoMLConfig
 METRICS = {"auc": "AUC_weighted", "logloss": "log_loss", "rmse": "root_mean_squared_error"}
 SECONDS_BEFORE = 1.5
 """Of the budget, for the predictions and the files of the harness."""
-SECONDS_TO_PREDICT = 5.0
+SECONDS_TO_PREDICT = 6.0
 """For the rows to predict, of one core; boosters and all models of large tables use all cores."""
 EXTRA = "AUTOML_RACE_SETTINGS"
 """Environment variable with more settings, as JSON: for ablations."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -314,7 +315,7 @@ def test_the_vote_is_of_models_of_folds_without_a_fit(raced: tuple[SweepResult, 
 def test_a_vote_that_is_too_slow_is_made_of_fewer_models(
     raced: tuple[SweepResult, float],
 ) -> None:
-    """Each member keeps its share of models, the least important go."""
+    """First come the models that bring most for their time; the least important members go."""
     result, _ = raced
     whole = [
         one
@@ -329,7 +330,10 @@ def test_a_vote_that_is_too_slow_is_made_of_fewer_models(
     chosen = [(members[0], 0.7), (members[1], 0.3)]
     n_all = len(list((members[0].folder / "folds").glob("*.pkl")))
     assert [(members[0], 0.7, n_all), (members[1], 0.3, n_all)] == within(chosen, None)
-    assert [2, 2] == [n for _, _, n in within(chosen, 4.0)]
+    assert [3, 1] == [n for _, _, n in within(chosen, 4.0)]
+    slow = replace(members[0], predict_ms=5.0)
+    assert [1, 3] == [n for _, _, n in within([(slow, 0.7), (members[1], 0.3)], 8.0)]
+    assert [2, 2] == [n for _, _, n in within([(members[0], 0.5), (members[1], 0.5)], 4.0)]
     assert [(members[0], 0.7, 1)] == within(chosen, 1.0)
     assert within(chosen, 2.0 * n_all) == within(chosen, None)
     assert [1, 1] == [n for _, _, n in within(chosen, None, 1)]

@@ -42,6 +42,8 @@ from mlflow_automl_remote.config import AutoMLConfig
 
 _PARTS_OF_ONE_FOLD: Final = 5
 _ROUNDING: Final = 1e-9
+_LEAST_KNOWN: Final = 0.8
+"""Of the weight of a vote, that of members that know a fold, for it to be scored there."""
 _MOST_PARTS: Final = 5  # folds are put together: an ensemble is learnt anew for each part
 
 
@@ -167,9 +169,9 @@ def _of_further_folds(
             for member, weight in zip(order.members, blend.weights, strict=True)
             if weight > 0 and has_fold(member.folder, number)
         ]
-        if order.kind != "VotingEnsemble" or not known:
-            break
         weights = np.array([weight for weight, _ in known])
+        if order.kind != "VotingEnsemble" or weights.sum() < _LEAST_KNOWN:
+            break
         values = np.stack([predicted for _, predicted in known])
         found.append(Vote(weights=weights / weights.sum()).predict(values))
     return found
@@ -270,8 +272,10 @@ def within(
 ) -> list[Part]:
     """Say how many models of each member fit into the time that a row may take.
 
-    Each has one; what time is left is shared out among the others by their number. If one of each
-    is too slow, the least important members go, but for the first.
+    Each has one; then those come that bring most for their time. The error of a mean of n models
+    that comes from their differences is a share 1 / n of that of one (Breiman: Bagging Predictors,
+    1996), and counts by the square of the member's weight. If one of each is too slow, the least
+    important members go, but for the first.
 
     Args:
         chosen: Members and their weights.
@@ -290,20 +294,36 @@ def within(
         if member.predict_ms <= left_ms + _ROUNDING or not kept:
             kept.append((member, weight))
             left_ms -= member.predict_ms
-    more_ms = sum(member.predict_ms * (n_models[member.number] - 1) for member, _ in kept)
-    share = min(1.0, max(0.0, left_ms) / more_ms) if more_ms > 0 else 1.0
+    n_used = {member.number: 1 for member, _ in kept}
+    while True:
+        more = [
+            (_gain(member, weight, n_used[member.number]), member)
+            for member, weight in kept
+            if n_used[member.number] < n_models[member.number]
+            and member.predict_ms <= left_ms + _ROUNDING
+        ]
+        if not more:
+            break
+        _, member = max(more, key=lambda each: each[0])
+        n_used[member.number] += 1
+        left_ms -= member.predict_ms
     return [
-        (member, weight, 1 + int((n_models[member.number] - 1) * share + _ROUNDING))
+        (member, weight, n_used[member.number])
         for member, weight in chosen
         if (member, weight) in kept
     ]
+
+
+def _gain(member: Member, weight: float, n_models: int) -> float:
+    """Say what one more model takes off the error of a vote, for each of its milliseconds."""
+    return weight**2 / (n_models * (n_models + 1)) / max(member.predict_ms, _ROUNDING)
 
 
 def _flat_vote(load_model: LoadModel, parts: list[Part], classes: Labels) -> Estimator:
     """Make one vote of the models that members were fitted as, fold by fold.
 
     Members of which not all models are used have those of different folds: together they have seen
-    more of the rows. A model counts as much as if all were used.
+    more of the rows. The weight of a member is that of all its models together.
     """
     models: dict[str, Estimator] = {}
     shares: list[float] = []
@@ -316,7 +336,7 @@ def _flat_vote(load_model: LoadModel, parts: list[Part], classes: Labels) -> Est
             fitted = [load_model(member.folder / MODEL_NAME)]
         for at, model in enumerate(fitted, n_taken):
             models[f"iteration_{member.number}_fold_{at % n_all}"] = model
-            shares.append(weight / n_all)
+            shares.append(weight / n_models)
         n_taken += n_models
     weights = np.array(shares) / sum(shares)
     ensemble: Estimator = Pipeline([("model", Vote(weights=weights).assemble(models, classes))])
