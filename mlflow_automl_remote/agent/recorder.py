@@ -157,11 +157,12 @@ class Recorder:
     def _keeps_model(self, outcome: Outcome) -> bool:
         """Whether an iteration is among the best of those that have ended, itself included.
 
-        Ensembles always are. For latency an iteration also is if no other is as good and as fast:
-        it may become the best later, when the best score has another standard error.
+        An ensemble that is preferred is, whatever its place. For latency an iteration also is if
+        no other is as good and as fast: it may become the best later, when the best score has
+        another standard error.
         """
         state = self.state
-        if self.n_models is None or state.started is None or outcome.proposal.is_ensemble:
+        if self.n_models is None or state.started is None:
             return True
         score = outcome.metrics.get(state.started.primary_metric)
         if score is None or not math.isfinite(score):
@@ -170,10 +171,17 @@ class Recorder:
         sign = 1 if state.greater_is_better else -1
         if sum(sign * other.score >= sign * score for other in others) < self.n_models:
             return True
-        ms = outcome.predict_ms_per_row
-        new = Scored(number=outcome.proposal.number, score=score, predict_ms_per_row=ms)
-        front = choosing.front((*others, new), greater_is_better=state.greater_is_better)
-        return state.optimize_for == "latency" and new in front
+        new = Scored(
+            number=outcome.proposal.number,
+            score=score,
+            standard_error=outcome.standard_error,
+            predict_ms_per_row=outcome.predict_ms_per_row,
+            is_ensemble=outcome.proposal.is_ensemble,
+        )
+        every, greater = (*others, new), state.greater_is_better
+        if state.optimize_for == "latency":
+            return new in choosing.front(every, greater_is_better=greater)
+        return self.n_models > 0 and choosing.best(every, greater_is_better=greater) is new
 
     def keep(
         self, folder: Path, name: str, *, hidden: Collection[str] = ()
