@@ -205,6 +205,7 @@ def test_a_resumed_sweep_runs_only_the_ensembles_that_are_left(
             proposal=each.proposal,
             state=IterationState.RUNNING if each.proposal.number == 5 else each.state,
             score=each.metrics["AUC_weighted"],
+            standard_error=each.standard_error,
         )
         for each in before.outcomes
     ]
