@@ -247,29 +247,35 @@ def _load(folder: Path) -> object:
     return pickle.loads((folder / "model.pkl").read_bytes())
 
 
-@pytest.fixture(scope="module")
-def raced(cancer: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepResult, float]:
-    """A sweep of 12 seconds, and how many it took."""
+def _race(cancer: Path, factory: pytest.TempPathFactory, **settings: object) -> SweepResult:
     config = AutoMLConfig.parse(
-        {
-            "task": "classification",
-            "primary_metric": "AUC_weighted",
-            "experiment_timeout_minutes": "12s",
-            "iterations": 1000,
-        }
+        {"task": "classification", "primary_metric": "AUC_weighted", **settings}
     )
     with LocalExecutor() as executor:
-        executor.run(Call(len, "ready", output_dir=tmp_path_factory.mktemp("log")))
-        begun = time.monotonic()
-        result = Sweep(
+        executor.run(Call(len, "ready", output_dir=factory.mktemp("log")))
+        return Sweep(
             config,
             cancer,
-            tmp_path_factory.mktemp("work"),
+            factory.mktemp("work"),
             executor=executor,
             save_model=_save,
             load_model=_load,
         ).run()
-        return result, time.monotonic() - begun
+
+
+@pytest.fixture(scope="module")
+def raced(cancer: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepResult, float]:
+    """A sweep of 12 seconds, and how many it took."""
+    begun = time.monotonic()
+    result = _race(cancer, tmp_path_factory, experiment_timeout_minutes="12s", iterations=1000)
+    return result, time.monotonic() - begun
+
+
+@pytest.fixture(scope="module")
+def unhurried(cancer: Path, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+    """A sweep of few iterations, that ends long before its time."""
+    few = {"iterations": 6, "enable_voting_ensemble": True}
+    return _race(cancer, tmp_path_factory, experiment_timeout_minutes="90s", **few)
 
 
 def test_a_race_ends_in_time_with_models_that_predict(
@@ -302,24 +308,20 @@ def test_what_not_all_folds_have_scored_cannot_be_the_best(
             assert outcome.metrics["AUC_weighted"] > 0.5
 
 
-def test_the_vote_is_of_models_of_folds_without_a_fit(raced: tuple[SweepResult, float]) -> None:
+def test_the_vote_is_of_models_of_folds_without_a_fit(unhurried: SweepResult) -> None:
     """Its model is flat: the pipelines of the folds, each with its share."""
-    result, _ = raced
-    vote = next(one for one in result.outcomes if one.proposal.model == "VotingEnsemble")
+    vote = next(one for one in unhurried.outcomes if one.proposal.model == "VotingEnsemble")
     model = _load(vote.output_dir / "model")
     voting = model[-1]
     assert sum(voting.weights) == pytest.approx(1.0)
     assert len(voting.estimators_) > len(vote.hyperparameters) - 1
 
 
-def test_a_vote_that_is_too_slow_is_made_of_fewer_models(
-    raced: tuple[SweepResult, float],
-) -> None:
+def test_a_vote_that_is_too_slow_is_made_of_fewer_models(unhurried: SweepResult) -> None:
     """First come the models that bring most for their time; the least important members go."""
-    result, _ = raced
     whole = [
         one
-        for one in result.outcomes
+        for one in unhurried.outcomes
         if one.state is IterationState.COMPLETED and not one.proposal.is_ensemble
     ]
     members = [
