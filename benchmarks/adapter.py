@@ -29,10 +29,12 @@ from mlflow_automl_remote.automl.sweep import Sweep, SweepResult
 from mlflow_automl_remote.config import AutoMLConfig
 
 METRICS = {"auc": "AUC_weighted", "logloss": "log_loss", "rmse": "root_mean_squared_error"}
-SECONDS_BEFORE = 1.5
-"""Of the budget, for the predictions and the files of the harness."""
-SECONDS_TO_PREDICT = 6.0
-"""For the rows to predict, of one core; boosters and all models of large tables use all cores."""
+SECONDS_TO_PREDICT = 3.0
+SHARE_TO_PREDICT = 0.1
+"""Of the budget, beside these seconds: what the rows to predict may take of one core. Boosters and
+all models of large tables use all cores."""
+SECONDS_BEYOND = 1.0
+"""Of the budget, what predictions that take so long may use beyond it."""
 EXTRA = "AUTOML_RACE_SETTINGS"
 """Environment variable with more settings, as JSON: for ablations."""
 
@@ -100,17 +102,19 @@ def _proba(model: Any, ctx: Any) -> Any:
 def _settings(ctx: Any) -> dict[str, object]:
     import json
 
+    predict_s = SECONDS_TO_PREDICT + SHARE_TO_PREDICT * ctx.budget
+    before_s = predict_s / ctx.cores - SECONDS_BEYOND
     return {
         "task": "regression" if ctx.task == "regression" else "classification",
         "primary_metric": METRICS[ctx.metric],
         "iterations": 1000,
-        "experiment_timeout_minutes": (ctx.budget - SECONDS_BEFORE) / 60,
+        "experiment_timeout_minutes": (ctx.budget - before_s) / 60,
         "featurization": dict.fromkeys(_coded(ctx), "category") or "auto",
         "seed": ctx.seed,
         "max_concurrent_iterations": ctx.cores,
         "model_explainability": False,
         "charts": "none",
-        "max_predict_ms_per_row": 1000 * SECONDS_TO_PREDICT / len(ctx.X_test),
+        "max_predict_ms_per_row": 1000 * predict_s / len(ctx.X_test),
         **json.loads(os.environ.get(EXTRA, "{}")),
     }
 

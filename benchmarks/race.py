@@ -12,8 +12,9 @@ environment variables BENCH_OURS and BENCH_OURS_PYTHON name. `constant` is the z
 a folder of results of their own.
 
 What has a line in `race.jsonl` already is passed over, so an interrupted run goes on; `--anew
-ours` runs it again. `--run-in COMMAND` goes before each run, to keep other work away. The report
-is `race.md` and one picture of ranks per budget.
+ours` runs it again. Plain boosters do not look at the budget: one line of theirs is for all.
+`--run-in COMMAND` goes before each run, to keep other work away. The report is `race.md` and one
+picture of ranks per budget.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 LINES = "race.jsonl"
 ZERO = "constant"
+UNTIMED = frozenset((ZERO, "lgbm_es", "catboost_default"))
+"""Take the time that they need: a run at one budget is their run at each."""
 N_DRAWS = 2000
 
 Line = Mapping[str, Any]
@@ -61,6 +64,15 @@ def read(results: Path) -> dict[Key, Line]:
     file = results / LINES
     lines = map(json.loads, file.read_text().splitlines()) if file.exists() else iter(())
     return {key_of(line): line for line in lines if line.get("loss") is not None}
+
+
+def of_budget(lines: Iterable[Line], budget: float) -> list[Line]:
+    """Give the lines of one budget, and of those that do not look at it."""
+    return [
+        {**line, "budget": budget}
+        for line in lines
+        if float(line["budget"]) == budget or line["framework"] in UNTIMED
+    ]
 
 
 def run(arguments: argparse.Namespace, key: Key) -> None:
@@ -141,11 +153,11 @@ def report(lines: Sequence[Line], results: Path) -> str:
     """Write `race.md` and the pictures; give the text."""
     parts = []
     for budget in sorted({float(line["budget"]) for line in lines}):
-        of_budget = [line for line in lines if float(line["budget"]) == budget]
-        ranked, n_tables = standings(of_budget)
+        own = of_budget(lines, budget)
+        ranked, n_tables = standings(own)
         if not ranked:
             continue
-        parts += [_summary(ranked, n_tables, budget), _losses(of_budget, ranked)]
+        parts += [_summary(ranked, n_tables, budget), _losses(own, ranked)]
         _draw(ranked, n_tables, budget, results / f"ranks_{budget:g}s.png")
     text = "\n\n".join(parts) + "\n"
     (results / "race.md").write_text(text, encoding="utf-8")
@@ -221,12 +233,14 @@ def _run_all(arguments: argparse.Namespace) -> None:
     index = json.loads((arguments.data / "INDEX.json").read_text(encoding="utf-8"))
     tables = arguments.tables or [each["name"] for each in index]
     known = read(arguments.results)
+    done = {(f, table, None if f in UNTIMED else budget, s) for f, table, budget, s in known}
     for budget in arguments.budgets:
         for seed in arguments.seeds:
             for table in tables:
                 for framework in arguments.frameworks:
                     key = (framework, table, float(budget), int(seed))
-                    if key not in known or framework in arguments.anew:
+                    own = (framework, table, None if framework in UNTIMED else budget, seed)
+                    if own not in done or framework in arguments.anew:
                         run(arguments, key)
 
 

@@ -107,6 +107,10 @@ def eat_memory(_: object) -> None:
         kept.append(bytearray(2**24))
 
 
+def give_modules(_: object) -> tuple[str, ...]:
+    return tuple(sys.modules)
+
+
 def give_threads(_: object) -> tuple[str, int]:
     from threadpoolctl import threadpool_info
 

@@ -19,6 +19,7 @@ from calls import (
     die_by,
     double,
     give_grandparent,
+    give_modules,
     give_threads,
     is_alive,
     leave_a_daemon,
@@ -163,13 +164,9 @@ def test_nothing_survives_the_death_of_the_process_that_asked(tmp_path: Path) ->
 
 
 def test_a_warm_start_imports_nothing(executor: Executor, tmp_path: Path) -> None:
-    """Some 50 ms on a quiet machine, from submit to result; importing the engine takes 1.5 s."""
-    taken = []
-    for _ in range(10):
-        begun = time.perf_counter()
-        executor.run(Call(double, 1, output_dir=tmp_path))
-        taken.append(time.perf_counter() - begun)
-    assert min(taken) < 0.4
+    """What iterations need is there when their process begins; importing it takes 1.5 s."""
+    loaded = executor.run(Call(give_modules, None, output_dir=tmp_path)).value
+    assert {"sklearn.pipeline", "lightgbm", "pandas"} <= set(loaded)
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])

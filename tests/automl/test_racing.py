@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,12 +18,17 @@ from mlflow_automl_remote.automl import data
 from mlflow_automl_remote.automl.components.base import Pace
 from mlflow_automl_remote.automl.components.pace import Stopwatch
 from mlflow_automl_remote.automl.dataset import Dataset
-from mlflow_automl_remote.automl.ensemble.run import Member, within
+from mlflow_automl_remote.automl.ensemble.run import EnsembleOrder, Member, run_ensemble, within
 from mlflow_automl_remote.automl.executor import Call
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.automl.proposals import Proposal
 from mlflow_automl_remote.automl.racing.driver import Driver, Settings
-from mlflow_automl_remote.automl.racing.fold import FOLDS_NAME, FoldsResult, load_models
+from mlflow_automl_remote.automl.racing.fold import (
+    FOLDS_NAME,
+    FoldsResult,
+    count_models,
+    load_models,
+)
 from mlflow_automl_remote.automl.racing.portfolio import racers
 from mlflow_automl_remote.automl.racing.schedule import (
     HEAD,
@@ -247,10 +253,24 @@ def _load(folder: Path) -> object:
     return pickle.loads((folder / "model.pkl").read_bytes())
 
 
-def _race(cancer: Path, factory: pytest.TempPathFactory, **settings: object) -> SweepResult:
-    config = AutoMLConfig.parse(
-        {"task": "classification", "primary_metric": "AUC_weighted", **settings}
-    )
+RACED: Mapping[str, object] = {
+    "task": "classification",
+    "primary_metric": "AUC_weighted",
+    "experiment_timeout_minutes": "12s",
+    "iterations": 1000,
+}
+UNHURRIED: Mapping[str, object] = {
+    **RACED,
+    "experiment_timeout_minutes": "90s",
+    "iterations": 6,
+    "enable_voting_ensemble": True,
+}
+
+
+def _race(
+    cancer: Path, factory: pytest.TempPathFactory, settings: Mapping[str, object]
+) -> SweepResult:
+    config = AutoMLConfig.parse(settings)
     with LocalExecutor() as executor:
         executor.run(Call(len, "ready", output_dir=factory.mktemp("log")))
         return Sweep(
@@ -267,15 +287,14 @@ def _race(cancer: Path, factory: pytest.TempPathFactory, **settings: object) -> 
 def raced(cancer: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepResult, float]:
     """A sweep of 12 seconds, and how many it took."""
     begun = time.monotonic()
-    result = _race(cancer, tmp_path_factory, experiment_timeout_minutes="12s", iterations=1000)
+    result = _race(cancer, tmp_path_factory, RACED)
     return result, time.monotonic() - begun
 
 
 @pytest.fixture(scope="module")
 def unhurried(cancer: Path, tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
     """A sweep of few iterations, that ends long before its time."""
-    few = {"iterations": 6, "enable_voting_ensemble": True}
-    return _race(cancer, tmp_path_factory, experiment_timeout_minutes="90s", **few)
+    return _race(cancer, tmp_path_factory, UNHURRIED)
 
 
 def test_a_race_ends_in_time_with_models_that_predict(
@@ -337,8 +356,44 @@ def test_a_vote_that_is_too_slow_is_made_of_fewer_models(unhurried: SweepResult)
     assert [1, 3] == [n for _, _, n in within([(slow, 0.7), (members[1], 0.3)], 8.0)]
     assert [2, 2] == [n for _, _, n in within([(members[0], 0.5), (members[1], 0.5)], 4.0)]
     assert [(members[0], 0.7, 1)] == within(chosen, 1.0)
+    assert [(members[1], 0.3, 1)] == within([(slow, 0.7), (members[1], 0.3)], 1.0)
+    assert [(slow, 0.7, 1)] == within([(slow, 0.7)], 1.0)
     assert within(chosen, 2.0 * n_all) == within(chosen, None)
     assert [1, 1] == [n for _, _, n in within(chosen, None, 1)]
+
+
+def test_a_vote_leaves_out_what_is_too_slow_alone(
+    unhurried: SweepResult, cancer: Path, tmp_path: Path
+) -> None:
+    """Whatever the folds have shown: it is measured, and the vote is of the others."""
+    quick, slow = (
+        next(one for one in unhurried.outcomes if one.proposal.model == model)
+        for model in ("LogisticRegression", "ExtremeRandomTrees")
+    )
+    of_models_ms = [one.predict_ms_per_row or math.nan for one in (quick, slow)]
+    limit_ms = math.sqrt(math.prod(of_models_ms)) / count_models(quick.output_dir)
+    order = EnsembleOrder(
+        kind="VotingEnsemble",
+        members=tuple(
+            Member(
+                number=one.proposal.number,
+                label="",
+                folder=one.output_dir,
+                predict_ms=0.6 * limit_ms,
+            )
+            for one in (quick, slow)
+        ),
+        config=AutoMLConfig.parse({**UNHURRIED, "max_predict_ms_per_row": limit_ms}),
+        data_dir=cancer,
+        output_dir=tmp_path,
+        seed=0,
+        save_model=_save,
+        load_model=_load,
+    )
+    found = run_ensemble(order)
+    assert found.hyperparameters["model__members"] == str(quick.proposal.number)
+    assert found.predict_ms_per_row is not None
+    assert found.predict_ms_per_row <= limit_ms
 
 
 def test_members_of_a_thinned_vote_have_models_of_different_folds(tmp_path: Path) -> None:

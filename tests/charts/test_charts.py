@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import resource
 from pathlib import Path
 
 import numpy as np
@@ -176,16 +175,3 @@ def test_three_files_tell_the_same_and_hold_no_markup_of_others(tmp_path: Path) 
     assert len(page) < 1_500_000
     with Image.open(tmp_path / "charts/charts.png") as image:
         assert image.format == "PNG"
-
-
-def test_charts_of_ten_classes_cost_little(tmp_path: Path) -> None:
-    """They are made in each iteration: best of five, in seconds of the processor."""
-    codes, p = case(10, 1787)
-    taken = []
-    for _ in range(5):
-        begun = resource.getrusage(resource.RUSAGE_SELF)
-        made = charts.of_classifier(codes, p, classes=names(10))
-        charts.write(made, tmp_path, title="MaxAbsScaler LightGBM")
-        ended = resource.getrusage(resource.RUSAGE_SELF)
-        taken.append(ended.ru_utime - begun.ru_utime + ended.ru_stime - begun.ru_stime)
-    assert min(taken) < 0.1

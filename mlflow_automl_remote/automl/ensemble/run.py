@@ -42,6 +42,8 @@ from mlflow_automl_remote.config import AutoMLConfig
 
 _PARTS_OF_ONE_FOLD: Final = 5
 _ROUNDING: Final = 1e-9
+_NEAR_THE_LIMIT: Final = 0.5
+"""What folds have shown may be wrong by so much: features were made before, other work went on."""
 _LEAST_KNOWN: Final = 0.8
 """Of the weight of a vote, that of members that know a fold, for it to be scored there."""
 _MOST_PARTS: Final = 5  # folds are put together: an ensemble is learnt anew for each part
@@ -56,12 +58,14 @@ class Member:
         label: Of its pipeline.
         folder: Where it left its predictions and its model.
         predict_ms: Milliseconds a row of one of the models it was fitted as, about.
+        is_measured: Whether that is of such a model by itself.
     """
 
     number: int
     label: str
     folder: Path
     predict_ms: float = 0.0
+    is_measured: bool = False
 
 
 Part = tuple[Member, float, int]
@@ -111,6 +115,7 @@ def run_ensemble(order: EnsembleOrder) -> IterationResult:
     dataset = data.open_dataset(order.data_dir)
     whole = splits_of(order.data_dir, dataset, order.config)
     splits = replace(whole, folds=whole.folds[: order.n_folds])
+    order = replace(order, members=_quick_enough(order, dataset))
     known = _known(order, dataset, splits)
     bind = Scorer(order.config, dataset)
     fold_of = np.repeat(np.arange(splits.n_folds), [len(rows) for _, rows in splits.folds])
@@ -177,6 +182,20 @@ def _of_further_folds(
     return found
 
 
+def _quick_enough(order: EnsembleOrder, dataset: Dataset) -> tuple[Member, ...]:
+    """Leave out members of which a single model is too slow, if there are others."""
+    limit_ms, load_model = order.config.max_predict_ms_per_row, order.load_model
+    if limit_ms is None or load_model is None:
+        return order.members
+    members = [
+        _measured(member, load_model, dataset)
+        if member.predict_ms > _NEAR_THE_LIMIT * limit_ms
+        else member
+        for member in order.members
+    ]
+    return tuple(one for one in members if one.predict_ms <= limit_ms) or order.members
+
+
 def _known(order: EnsembleOrder, dataset: Dataset, splits: Splits) -> Predictions:
     values = np.stack([_predictions_of(member, splits) for member in order.members])
     found = predictions.held_out(dataset, splits, values[0])
@@ -237,12 +256,14 @@ def _model(
 
 def _measured(member: Member, load_model: LoadModel, dataset: Dataset) -> Member:
     """Say what one model of a member takes to predict; the others are like it."""
+    if member.is_measured:
+        return member
     if has_folds(member.folder):
         (model,) = load_models(member.folder, 1)
     else:
         model = load_model(member.folder / MODEL_NAME)
     taken_ms = speed.predict_ms_per_row(model, dataset, expected_ms=member.predict_ms)
-    return replace(member, predict_ms=taken_ms)
+    return replace(member, predict_ms=taken_ms, is_measured=True)
 
 
 def _assembled(
@@ -274,8 +295,8 @@ def within(
 
     Each has one; then those come that bring most for their time. The error of a mean of n models
     that comes from their differences is a share 1 / n of that of one (Breiman: Bagging Predictors,
-    1996), and counts by the square of the member's weight. If one of each is too slow, the least
-    important members go, but for the first.
+    1996), and counts by the square of the member's weight. If one of each is too slow, those go
+    that are so alone, and then the least important; one stays whatever it takes.
 
     Args:
         chosen: Members and their weights.
@@ -290,10 +311,12 @@ def within(
         return [(member, weight, n_models[member.number]) for member, weight in chosen]
     kept: list[tuple[Member, float]] = []
     left_ms = limit_ms
-    for member, weight in sorted(chosen, key=lambda each: -each[1]):
-        if member.predict_ms <= left_ms + _ROUNDING or not kept:
+    in_order = sorted(chosen, key=lambda each: -each[1])
+    for member, weight in in_order:
+        if member.predict_ms <= left_ms + _ROUNDING:
             kept.append((member, weight))
             left_ms -= member.predict_ms
+    kept = kept or in_order[:1]
     n_used = {member.number: 1 for member, _ in kept}
     while True:
         more = [
