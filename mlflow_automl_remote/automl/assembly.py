@@ -7,20 +7,27 @@ What comes out is of scikit-learn's own classes, so it loads and predicts withou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+from scipy.special import logit
 from sklearn.ensemble import (
     StackingClassifier,
     StackingRegressor,
     VotingClassifier,
     VotingRegressor,
 )
-from sklearn.preprocessing import LabelEncoder
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, LabelEncoder
 from sklearn.utils import Bunch
 
 if TYPE_CHECKING:
     from mlflow_automl_remote.automl.components.base import Estimator
     from mlflow_automl_remote.automl.dataset import Labels
+
+LEAST_PROBABILITY: Final = 1e-12
+"""Smaller ones are taken for this where their logarithm is needed."""
 
 
 def voting_classifier(
@@ -64,6 +71,23 @@ def stacking_classifier(
     ensemble.classes_ = ensemble._label_encoder.classes_
     ensemble.final_estimator_ = final
     return _with_members(ensemble, members)
+
+
+def sharpened(vote: VotingClassifier, sharpness: float) -> StackingClassifier:
+    """Raise the probabilities of a fitted classifier to a power, and normalise them again.
+
+    That is a logistic regression on their logarithms, or of two classes on their log odds.
+    """
+    n_classes = len(vote.classes_)
+    final = LogisticRegression()
+    final.classes_ = np.arange(n_classes)
+    final.coef_ = sharpness * (np.eye(1) if n_classes == 2 else np.eye(n_classes))
+    final.intercept_ = np.zeros(len(final.coef_))
+    final.n_features_in_ = len(final.coef_)
+    limits = {"a_min": LEAST_PROBABILITY, "a_max": 1 - LEAST_PROBABILITY}
+    logarithm = logit if n_classes == 2 else np.log
+    steps = (FunctionTransformer(np.clip, kw_args=limits), FunctionTransformer(logarithm), final)
+    return stacking_classifier({"vote": vote}, make_pipeline(*steps), vote.classes_)
 
 
 def stacking_regressor(members: Mapping[str, Estimator], final: Estimator) -> StackingRegressor:

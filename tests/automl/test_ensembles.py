@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from mlflow_automl_remote.automl import assembly, data, evaluation, predictions
 from mlflow_automl_remote.automl.dataset import Dataset
-from mlflow_automl_remote.automl.ensemble.blends import LEARN, Predictions
+from mlflow_automl_remote.automl.ensemble.blends import LEARN, Predictions, Vote
 from mlflow_automl_remote.automl.ensemble.run import EnsembleOrder, Member, run_ensemble
 from mlflow_automl_remote.automl.ensemble.scoring import Scorer
 from mlflow_automl_remote.automl.ensemble.selection import select
@@ -105,6 +108,56 @@ def test_voting_weights_belong_to_their_members() -> None:
     one, two = LogisticRegression().fit(X, y), DecisionTreeClassifier().fit(X, y)
     voted = assembly.voting_classifier({"a": one, "b": two}, [0.0, 1.0], np.array([0, 1]))
     assert two.predict(X).tolist() == voted.predict(X).tolist()
+
+
+@pytest.mark.parametrize("labels", [np.array(["a", "b"]), np.array([2, 5, 9])])
+def test_a_vote_that_is_too_cautious_is_sharpened(labels: np.ndarray) -> None:
+    """By log loss alone; the model is scikit-learn's own, and its labels stay the same."""
+    rng = np.random.default_rng(0)
+    n_rows, n_classes = 600, len(labels)
+    codes = rng.integers(0, n_classes, n_rows)
+    X = np.eye(n_classes)[codes] * 3 + rng.normal(size=(n_rows, n_classes))
+    y = labels[codes]
+    members = {
+        f"tree_{depth}": DecisionTreeClassifier(max_depth=depth, max_features=1, random_state=0)
+        for depth in (3, 4, 5, 6)
+    }
+    values = np.stack([one.fit(X[300:], y[300:]).predict_proba(X) for one in members.values()])
+    known = Predictions(values=values, y=y, weight=None, classes=labels).of_rows(np.arange(300))
+    plain = LEARN["VotingEnsemble"](known, _near_to(0.5), 0)
+    sharp = LEARN["VotingEnsemble"](replace(known, by_log_loss=True), _near_to(0.5), 0)
+    assert isinstance(plain, Vote)
+    assert isinstance(sharp, Vote)
+    assert plain.sharpness == 1
+    assert sharp.sharpness != 1
+    before, after = (log_loss(known.y, one.predict(known.values)) for one in (plain, sharp))
+    assert after < before
+    model = pickle.loads(pickle.dumps(sharp.assemble(_counting(members, sharp), labels)))
+    assert type(model).__module__.startswith("sklearn.")
+    assert model.predict_proba(X) == pytest.approx(sharp.predict(values), abs=1e-6)
+    voted = plain.assemble(_counting(members, plain), labels)
+    assert model.predict(X).tolist() == voted.predict(X).tolist()
+    assert labels.tolist() == model.classes_.tolist()
+
+
+def test_how_sharp_a_vote_is_says_its_score_honestly(tmp_path: Path) -> None:
+    """Rows of a fold are as sharp as the other folds say; what was used is a hyperparameter."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 900)
+    dataset = data.check({"X": rng.normal(size=(900, 2)), "y": y}, "classification")
+    truth = softmax(3 * np.eye(3)[y] + rng.normal(size=(900, 3)), axis=1)
+    cautious = [softmax(0.3 * np.log(truth), axis=1)] * 2
+    result = _run(
+        tmp_path,
+        "classification",
+        "VotingEnsemble",
+        cautious,
+        dataset,
+        primary_metric="log_loss",
+        n_cross_validations=3,
+    )
+    assert result.metrics["log_loss"] < 0.8 * log_loss(y, cautious[0])
+    assert float(result.hyperparameters["model__sharpness"]) > 2
 
 
 def _run(

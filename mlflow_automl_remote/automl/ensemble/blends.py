@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, cast
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -29,6 +31,10 @@ _ROUNDS_OF_BAG: Final = 15
 _N_BEST: Final = 2
 _LEAST_SHARE: Final = 0.015
 _MAX_STEPS: Final = 1_000
+_MOST_SHARPNESS: Final = 5.0
+_SPREAD_OF_SHARPNESS: Final = 0.5
+_NO_SHARPNESS: Final = 0.02
+"""A vote that needs no more than this, in its logarithm, is left as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,6 +47,7 @@ class Predictions:
         weight: Weights of the rows, of shape (n_rows,), or None.
         classes: Sorted labels; empty for regression.
         cost: What a vote of them may take to predict; None for whatever it takes.
+        by_log_loss: Whether that is what counts, and so how sure of itself a vote is.
     """
 
     values: FloatArray
@@ -48,6 +55,7 @@ class Predictions:
     weight: FloatArray | None
     classes: Labels
     cost: Cost | None = None
+    by_log_loss: bool = False
 
     def of_rows(self, rows: Indices) -> Predictions:
         """Give the same for some rows only."""
@@ -82,20 +90,32 @@ class Blend(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Vote:
-    """A weighted mean; see `Blend`."""
+    """A weighted mean; see `Blend`.
+
+    Attributes:
+        weights: How much each candidate counts.
+        sharpness: The mean probabilities are raised to this power, and normalised again: a mean is
+            less sure than what it is of (temperature scaling, its inverse; C. Guo, G. Pleiss,
+            Y. Sun, K. Weinberger: On Calibration of Modern Neural Networks, ICML 2017).
+    """
 
     weights: FloatArray
+    sharpness: float = 1.0
 
     def predict(self, values: FloatArray) -> FloatArray:
-        """Give the weighted mean."""
-        return cast("FloatArray", np.tensordot(self.weights, values, axes=1))
+        """Give the weighted mean, as sharp as it is to be."""
+        mean = np.tensordot(self.weights, values, axes=1)
+        return mean if self.sharpness == 1 else softmax(self.sharpness * _logs(mean), axis=1)
 
     def assemble(self, members: Mapping[str, Estimator], classes: Labels) -> Estimator:
-        """Make scikit-learn's own voting model."""
+        """Make scikit-learn's own voting model, behind it a linear one if it is sharpened."""
         shares = [float(weight) for weight in self.weights if weight > 0]
-        if len(classes):
-            return cast("Estimator", assembly.voting_classifier(members, shares, classes))
-        return cast("Estimator", assembly.voting_regressor(members, shares))
+        if not len(classes):
+            return cast("Estimator", assembly.voting_regressor(members, shares))
+        mean = assembly.voting_classifier(members, shares, classes)
+        if self.sharpness == 1:
+            return cast("Estimator", mean)
+        return cast("Estimator", assembly.sharpened(mean, self.sharpness))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -141,7 +161,30 @@ def vote(known: Predictions, bind: Bind, seed: int) -> Vote:
         weights = _bagged(known, bind, seed)
     if known.cost is not None:
         weights = lighter(weights, values, score, known.cost)
-    return Vote(weights=weights)
+    return Vote(weights=weights, sharpness=_sharpness(weights, known) if known.by_log_loss else 1)
+
+
+def _sharpness(weights: FloatArray, known: Predictions) -> float:
+    """Find the power of a mean's probabilities with which their log loss is least.
+
+    Few rows that all are right would make it as sure as can be: a normal distribution of its
+    logarithm counts as what is known before.
+    """
+    logs = _logs(np.tensordot(weights, known.values, axes=1))
+    own = np.searchsorted(known.classes, known.y)[:, None]
+
+    def loss(exponent: float) -> float:
+        told = np.take_along_axis(log_softmax(np.exp(exponent) * logs, axis=1), own, axis=1)
+        prior = (exponent / _SPREAD_OF_SHARPNESS) ** 2 / (2 * len(logs))
+        return prior - float(np.average(told[:, 0], weights=known.weight))
+
+    most = np.log(_MOST_SHARPNESS)
+    found = minimize_scalar(loss, bounds=(-most, most), method="bounded", options={"xatol": 1e-3})
+    return 1.0 if abs(found.x) < _NO_SHARPNESS else float(np.exp(found.x))
+
+
+def _logs(probabilities: FloatArray) -> FloatArray:
+    return np.log(np.clip(probabilities, assembly.LEAST_PROBABILITY, 1.0))
 
 
 def _bagged(known: Predictions, bind: Bind, seed: int) -> FloatArray:

@@ -175,10 +175,10 @@ def _of_further_folds(
             if weight > 0 and has_fold(member.folder, number)
         ]
         weights = np.array([weight for weight, _ in known])
-        if order.kind != "VotingEnsemble" or weights.sum() < _LEAST_KNOWN:
+        if not isinstance(blend, Vote) or weights.sum() < _LEAST_KNOWN:
             break
         values = np.stack([predicted for _, predicted in known])
-        found.append(Vote(weights=weights / weights.sum()).predict(values))
+        found.append(replace(blend, weights=weights / weights.sum()).predict(values))
     return found
 
 
@@ -205,6 +205,7 @@ def _known(order: EnsembleOrder, dataset: Dataset, splits: Splits) -> Prediction
         weight=found.weight,
         classes=dataset.classes if dataset.task == "classification" else np.array([]),
         cost=_cost(order),
+        by_log_loss=order.config.primary_metric == "log_loss",
     )
 
 
@@ -272,8 +273,8 @@ def _assembled(
     load = order.load_model
     assert load is not None  # noqa: S101 - for the type checker: `_model` has looked
     is_flat = any(has_folds(member.folder) for member, _, _ in parts)
-    if order.kind == "VotingEnsemble" and (is_flat or len(parts) < (blend.weights > 0).sum()):
-        return _flat_vote(load, parts, classes)
+    if isinstance(blend, Vote) and (is_flat or len(parts) < (blend.weights > 0).sum()):
+        return _flat_vote(blend, load, parts, classes)
     members = {
         f"iteration_{member.number}": _model_of(member, load, classes, n_models)
         for member, _, n_models in parts
@@ -342,7 +343,7 @@ def _gain(member: Member, weight: float, n_models: int) -> float:
     return weight**2 / (n_models * (n_models + 1)) / max(member.predict_ms, _ROUNDING)
 
 
-def _flat_vote(load_model: LoadModel, parts: list[Part], classes: Labels) -> Estimator:
+def _flat_vote(vote: Vote, load_model: LoadModel, parts: list[Part], classes: Labels) -> Estimator:
     """Make one vote of the models that members were fitted as, fold by fold.
 
     Members of which not all models are used have those of different folds: together they have seen
@@ -362,7 +363,8 @@ def _flat_vote(load_model: LoadModel, parts: list[Part], classes: Labels) -> Est
             shares.append(weight / n_models)
         n_taken += n_models
     weights = np.array(shares) / sum(shares)
-    ensemble: Estimator = Pipeline([("model", Vote(weights=weights).assemble(models, classes))])
+    flat = replace(vote, weights=weights).assemble(models, classes)
+    ensemble: Estimator = Pipeline([("model", flat)])
     return ensemble
 
 
@@ -377,4 +379,6 @@ def _hyperparameters(order: EnsembleOrder, blend: Blend) -> dict[str, Scalar]:
         f"model__iteration_{member.number}": f"{weight:g} {member.label}"
         for member, weight in chosen.items()
     }
+    if isinstance(blend, Vote) and blend.sharpness != 1:
+        found["model__sharpness"] = round(blend.sharpness, 6)
     return {"model__members": ", ".join(str(member.number) for member in chosen), **found}
