@@ -15,7 +15,13 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from mlflow_automl_remote.automl import assembly, data, evaluation, predictions
 from mlflow_automl_remote.automl.dataset import Dataset
-from mlflow_automl_remote.automl.ensemble.blends import LEARN, Predictions, Vote
+from mlflow_automl_remote.automl.ensemble.blends import (
+    LEARN,
+    SHARPNESS,
+    SHARPNESS_OF_BAGS,
+    Predictions,
+    Vote,
+)
 from mlflow_automl_remote.automl.ensemble.run import EnsembleOrder, Member, run_ensemble
 from mlflow_automl_remote.automl.ensemble.scoring import Scorer
 from mlflow_automl_remote.automl.ensemble.selection import select
@@ -125,7 +131,7 @@ def test_a_vote_that_is_too_cautious_is_sharpened(labels: np.ndarray) -> None:
     values = np.stack([one.fit(X[300:], y[300:]).predict_proba(X) for one in members.values()])
     known = Predictions(values=values, y=y, weight=None, classes=labels).of_rows(np.arange(300))
     plain = LEARN["VotingEnsemble"](known, _near_to(0.5), 0)
-    sharp = LEARN["VotingEnsemble"](replace(known, by_log_loss=True), _near_to(0.5), 0)
+    sharp = LEARN["VotingEnsemble"](replace(known, sharpness=SHARPNESS), _near_to(0.5), 0)
     assert isinstance(plain, Vote)
     assert isinstance(sharp, Vote)
     assert plain.sharpness == 1
@@ -138,6 +144,20 @@ def test_a_vote_that_is_too_cautious_is_sharpened(labels: np.ndarray) -> None:
     voted = plain.assemble(_counting(members, plain), labels)
     assert model.predict(X).tolist() == voted.predict(X).tolist()
     assert labels.tolist() == model.classes_.tolist()
+
+
+def test_a_vote_of_bags_is_never_made_less_sure() -> None:
+    """Out of one fold its members are surer than the mean of the models of all folds."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 500)
+    rash = softmax(8 * np.eye(3)[(y + rng.integers(0, 2, 500)) % 3], axis=1)[None]
+    known = Predictions(values=rash, y=y, weight=None, classes=np.arange(3), sharpness=SHARPNESS)
+    vote = LEARN["VotingEnsemble"](known, _near_to(0.5), 0)
+    bags = LEARN["VotingEnsemble"](replace(known, sharpness=SHARPNESS_OF_BAGS), _near_to(0.5), 0)
+    assert isinstance(vote, Vote)
+    assert isinstance(bags, Vote)
+    assert vote.sharpness < 0.5
+    assert bags.sharpness == 1
 
 
 def test_how_sharp_a_vote_is_says_its_score_honestly(tmp_path: Path) -> None:

@@ -31,7 +31,9 @@ _ROUNDS_OF_BAG: Final = 15
 _N_BEST: Final = 2
 _LEAST_SHARE: Final = 0.015
 _MAX_STEPS: Final = 1_000
-_MOST_SHARPNESS: Final = 5.0
+SHARPNESS: Final = (0.2, 5.0)
+SHARPNESS_OF_BAGS: Final = (1.0, 5.0)
+"""Means over models of several folds are less sure already than what the rows of a fold show."""
 _SPREAD_OF_SHARPNESS: Final = 0.5
 _NO_SHARPNESS: Final = 0.02
 """A vote that needs no more than this, in its logarithm, is left as it is."""
@@ -47,7 +49,7 @@ class Predictions:
         weight: Weights of the rows, of shape (n_rows,), or None.
         classes: Sorted labels; empty for regression.
         cost: What a vote of them may take to predict; None for whatever it takes.
-        by_log_loss: Whether that is what counts, and so how sure of itself a vote is.
+        sharpness: The least and the most that a vote may have, where log loss is what counts.
     """
 
     values: FloatArray
@@ -55,7 +57,7 @@ class Predictions:
     weight: FloatArray | None
     classes: Labels
     cost: Cost | None = None
-    by_log_loss: bool = False
+    sharpness: tuple[float, float] | None = None
 
     def of_rows(self, rows: Indices) -> Predictions:
         """Give the same for some rows only."""
@@ -161,10 +163,12 @@ def vote(known: Predictions, bind: Bind, seed: int) -> Vote:
         weights = _bagged(known, bind, seed)
     if known.cost is not None:
         weights = lighter(weights, values, score, known.cost)
-    return Vote(weights=weights, sharpness=_sharpness(weights, known) if known.by_log_loss else 1)
+    if known.sharpness is None:
+        return Vote(weights=weights)
+    return Vote(weights=weights, sharpness=_sharpness(weights, known, known.sharpness))
 
 
-def _sharpness(weights: FloatArray, known: Predictions) -> float:
+def _sharpness(weights: FloatArray, known: Predictions, limits: tuple[float, float]) -> float:
     """Find the power of a mean's probabilities with which their log loss is least.
 
     Few rows that all are right would make it as sure as can be: a normal distribution of its
@@ -178,8 +182,8 @@ def _sharpness(weights: FloatArray, known: Predictions) -> float:
         prior = (exponent / _SPREAD_OF_SHARPNESS) ** 2 / (2 * len(logs))
         return prior - float(np.average(told[:, 0], weights=known.weight))
 
-    most = np.log(_MOST_SHARPNESS)
-    found = minimize_scalar(loss, bounds=(-most, most), method="bounded", options={"xatol": 1e-3})
+    bounds = tuple(np.log(limits))
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
     return 1.0 if abs(found.x) < _NO_SHARPNESS else float(np.exp(found.x))
 
 

@@ -14,7 +14,14 @@ from sklearn.pipeline import Pipeline
 from mlflow_automl_remote.automl import data, evaluation, metrics, predictions, speed
 from mlflow_automl_remote.automl.components.base import Estimator, Scalar
 from mlflow_automl_remote.automl.dataset import Dataset, FloatArray, Indices, Labels
-from mlflow_automl_remote.automl.ensemble.blends import LEARN, Blend, Predictions, Vote
+from mlflow_automl_remote.automl.ensemble.blends import (
+    LEARN,
+    SHARPNESS,
+    SHARPNESS_OF_BAGS,
+    Blend,
+    Predictions,
+    Vote,
+)
 from mlflow_automl_remote.automl.ensemble.lighter import Cost
 from mlflow_automl_remote.automl.ensemble.scoring import Scorer
 from mlflow_automl_remote.automl.iteration import (
@@ -205,8 +212,15 @@ def _known(order: EnsembleOrder, dataset: Dataset, splits: Splits) -> Prediction
         weight=found.weight,
         classes=dataset.classes if dataset.task == "classification" else np.array([]),
         cost=_cost(order),
-        by_log_loss=order.config.primary_metric == "log_loss",
+        sharpness=_limits_of_sharpness(order),
     )
+
+
+def _limits_of_sharpness(order: EnsembleOrder) -> tuple[float, float] | None:
+    if order.config.primary_metric != "log_loss":
+        return None
+    bagged = any(count_models(member.folder) > 1 for member in order.members)
+    return SHARPNESS_OF_BAGS if bagged else SHARPNESS
 
 
 def _cost(order: EnsembleOrder) -> Cost | None:
