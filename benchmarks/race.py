@@ -59,6 +59,12 @@ def key_of(line: Line) -> Key:
     return (line["framework"], line["dataset"], float(line["budget"]), int(line["seed"]))
 
 
+def run_of(key: Key) -> tuple[str, str, float | None, int]:
+    """Say which run answers a key: of those that do not look at the budget the same for all."""
+    framework, table, budget, seed = key
+    return framework, table, None if framework in UNTIMED else budget, seed
+
+
 def read(results: Path) -> dict[Key, Line]:
     """Give the last line of each run that ended with a loss."""
     file = results / LINES
@@ -232,15 +238,13 @@ def main() -> None:
 def _run_all(arguments: argparse.Namespace) -> None:
     index = json.loads((arguments.data / "INDEX.json").read_text(encoding="utf-8"))
     tables = arguments.tables or [each["name"] for each in index]
-    known = read(arguments.results)
-    done = {(f, table, None if f in UNTIMED else budget, s) for f, table, budget, s in known}
+    done = {run_of(key) for key in read(arguments.results)}
     for budget in arguments.budgets:
         for seed in arguments.seeds:
             for table in tables:
                 for framework in arguments.frameworks:
                     key = (framework, table, float(budget), int(seed))
-                    own = (framework, table, None if framework in UNTIMED else budget, seed)
-                    if own not in done or framework in arguments.anew:
+                    if run_of(key) not in done or framework in arguments.anew:
                         run(arguments, key)
 
 

@@ -73,15 +73,15 @@ def stacking_classifier(
     return _with_members(ensemble, members)
 
 
-def sharpened(vote: VotingClassifier, sharpness: float) -> StackingClassifier:
-    """Raise the probabilities of a fitted classifier to a power, and normalise them again.
+def at_temperature(vote: VotingClassifier, temperature: float) -> StackingClassifier:
+    """Raise a vote's probabilities to the power of one over a temperature, and normalise them.
 
     That is a logistic regression on their logarithms, or of two classes on their log odds.
     """
     n_classes = len(vote.classes_)
     final = LogisticRegression()
     final.classes_ = np.arange(n_classes)
-    final.coef_ = sharpness * (np.eye(1) if n_classes == 2 else np.eye(n_classes))
+    final.coef_ = np.eye(1 if n_classes == 2 else n_classes) / temperature
     final.intercept_ = np.zeros(len(final.coef_))
     final.n_features_in_ = len(final.coef_)
     limits = {"a_min": LEAST_PROBABILITY, "a_max": 1 - LEAST_PROBABILITY}

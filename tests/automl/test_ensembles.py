@@ -17,8 +17,8 @@ from mlflow_automl_remote.automl import assembly, data, evaluation, predictions
 from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.ensemble.blends import (
     LEARN,
-    SHARPNESS,
-    SHARPNESS_OF_BAGS,
+    TEMPERATURES,
+    TEMPERATURES_OF_BAGS,
     Predictions,
     Vote,
 )
@@ -116,34 +116,43 @@ def test_voting_weights_belong_to_their_members() -> None:
     assert two.predict(X).tolist() == voted.predict(X).tolist()
 
 
+@pytest.mark.parametrize("power", [0.4, 2.5])
 @pytest.mark.parametrize("labels", [np.array(["a", "b"]), np.array([2, 5, 9])])
-def test_a_vote_that_is_too_cautious_is_sharpened(labels: np.ndarray) -> None:
-    """By log loss alone; the model is scikit-learn's own, and its labels stay the same."""
+def test_a_vote_is_as_sure_as_its_rows_say(labels: np.ndarray, power: float) -> None:
+    """Whether members are too cautious or too rash; its model is scikit-learn's, labels stay."""
     rng = np.random.default_rng(0)
-    n_rows, n_classes = 600, len(labels)
-    codes = rng.integers(0, n_classes, n_rows)
-    X = np.eye(n_classes)[codes] * 3 + rng.normal(size=(n_rows, n_classes))
-    y = labels[codes]
-    members = {
-        f"tree_{depth}": DecisionTreeClassifier(max_depth=depth, max_features=1, random_state=0)
-        for depth in (3, 4, 5, 6)
-    }
-    values = np.stack([one.fit(X[300:], y[300:]).predict_proba(X) for one in members.values()])
-    known = Predictions(values=values, y=y, weight=None, classes=labels).of_rows(np.arange(300))
+    n_classes = len(labels)
+    X = rng.normal(size=(600, n_classes))
+    y = labels[(X + rng.gumbel(size=X.shape)).argmax(axis=1)]
+    members = {name: LogisticRegression(C=c).fit(X, y) for name, c in (("a", 1.0), ("b", 10.0))}
+    for member in members.values():
+        member.coef_ = power * member.coef_
+    values = np.stack([member.predict_proba(X) for member in members.values()])
+    known = Predictions(values=values, y=y, weight=None, classes=labels)
     plain = LEARN["VotingEnsemble"](known, _near_to(0.5), 0)
-    sharp = LEARN["VotingEnsemble"](replace(known, sharpness=SHARPNESS), _near_to(0.5), 0)
+    tempered = LEARN["VotingEnsemble"](replace(known, temperatures=TEMPERATURES), _near_to(0.5), 0)
     assert isinstance(plain, Vote)
-    assert isinstance(sharp, Vote)
-    assert plain.sharpness == 1
-    assert sharp.sharpness != 1
-    before, after = (log_loss(known.y, one.predict(known.values)) for one in (plain, sharp))
+    assert isinstance(tempered, Vote)
+    assert plain.temperature == 1
+    assert tempered.temperature == pytest.approx(power, rel=0.2)
+    before, after = (log_loss(y, one.predict(values)) for one in (plain, tempered))
     assert after < before
-    model = pickle.loads(pickle.dumps(sharp.assemble(_counting(members, sharp), labels)))
+    model = pickle.loads(pickle.dumps(tempered.assemble(_counting(members, tempered), labels)))
     assert type(model).__module__.startswith("sklearn.")
-    assert model.predict_proba(X) == pytest.approx(sharp.predict(values), abs=1e-6)
+    assert model.predict_proba(X) == pytest.approx(tempered.predict(values))
     voted = plain.assemble(_counting(members, plain), labels)
     assert model.predict(X).tolist() == voted.predict(X).tolist()
     assert labels.tolist() == model.classes_.tolist()
+
+
+def test_certain_probabilities_stay_finite_at_any_temperature() -> None:
+    """A tree is certain of what it has seen, and so is a vote of trees."""
+    X, y = np.arange(8.0).reshape(-1, 1), np.array([0, 1] * 4)
+    tree = DecisionTreeClassifier().fit(X, y)
+    vote = Vote(weights=np.ones(1), temperature=0.2)
+    model = vote.assemble({"tree": tree}, np.array([0, 1]))
+    assert y.tolist() == model.predict(X).tolist()
+    assert model.predict_proba(X).sum(axis=1) == pytest.approx(np.ones(8))
 
 
 def test_a_vote_of_bags_is_never_made_less_sure() -> None:
@@ -151,17 +160,19 @@ def test_a_vote_of_bags_is_never_made_less_sure() -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 500)
     rash = softmax(8 * np.eye(3)[(y + rng.integers(0, 2, 500)) % 3], axis=1)[None]
-    known = Predictions(values=rash, y=y, weight=None, classes=np.arange(3), sharpness=SHARPNESS)
-    vote = LEARN["VotingEnsemble"](known, _near_to(0.5), 0)
-    bags = LEARN["VotingEnsemble"](replace(known, sharpness=SHARPNESS_OF_BAGS), _near_to(0.5), 0)
+    known = Predictions(values=rash, y=y, weight=None, classes=np.arange(3))
+    vote, bags = (
+        LEARN["VotingEnsemble"](replace(known, temperatures=limits), _near_to(0.5), 0)
+        for limits in (TEMPERATURES, TEMPERATURES_OF_BAGS)
+    )
     assert isinstance(vote, Vote)
     assert isinstance(bags, Vote)
-    assert vote.sharpness < 0.5
-    assert bags.sharpness == 1
+    assert vote.temperature > 2
+    assert bags.temperature == 1
 
 
-def test_how_sharp_a_vote_is_says_its_score_honestly(tmp_path: Path) -> None:
-    """Rows of a fold are as sharp as the other folds say; what was used is a hyperparameter."""
+def test_the_score_of_a_vote_with_a_temperature_is_honest(tmp_path: Path) -> None:
+    """Rows of a fold have the one that the other folds say; that of all is a hyperparameter."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 900)
     dataset = data.check({"X": rng.normal(size=(900, 2)), "y": y}, "classification")
@@ -177,7 +188,7 @@ def test_how_sharp_a_vote_is_says_its_score_honestly(tmp_path: Path) -> None:
         n_cross_validations=3,
     )
     assert result.metrics["log_loss"] < 0.8 * log_loss(y, cautious[0])
-    assert float(result.hyperparameters["model__sharpness"]) > 2
+    assert float(result.hyperparameters["model__temperature"]) < 0.5
 
 
 def _run(

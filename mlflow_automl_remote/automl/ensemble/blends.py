@@ -31,11 +31,11 @@ _ROUNDS_OF_BAG: Final = 15
 _N_BEST: Final = 2
 _LEAST_SHARE: Final = 0.015
 _MAX_STEPS: Final = 1_000
-SHARPNESS: Final = (0.2, 5.0)
-SHARPNESS_OF_BAGS: Final = (1.0, 5.0)
+TEMPERATURES: Final = (0.2, 5.0)
+TEMPERATURES_OF_BAGS: Final = (0.2, 1.0)
 """Means over models of several folds are less sure already than what the rows of a fold show."""
-_SPREAD_OF_SHARPNESS: Final = 0.5
-_NO_SHARPNESS: Final = 0.02
+_SPREAD_OF_TEMPERATURES: Final = 0.5
+_NO_TEMPERATURE: Final = 0.02
 """A vote that needs no more than this, in its logarithm, is left as it is."""
 
 
@@ -49,7 +49,7 @@ class Predictions:
         weight: Weights of the rows, of shape (n_rows,), or None.
         classes: Sorted labels; empty for regression.
         cost: What a vote of them may take to predict; None for whatever it takes.
-        sharpness: The least and the most that a vote may have, where log loss is what counts.
+        temperatures: The least and the most that a vote may have, where log loss is what counts.
     """
 
     values: FloatArray
@@ -57,7 +57,7 @@ class Predictions:
     weight: FloatArray | None
     classes: Labels
     cost: Cost | None = None
-    sharpness: tuple[float, float] | None = None
+    temperatures: tuple[float, float] | None = None
 
     def of_rows(self, rows: Indices) -> Predictions:
         """Give the same for some rows only."""
@@ -96,28 +96,28 @@ class Vote:
 
     Attributes:
         weights: How much each candidate counts.
-        sharpness: The mean probabilities are raised to this power, and normalised again: a mean is
-            less sure than what it is of (temperature scaling, its inverse; C. Guo, G. Pleiss,
-            Y. Sun, K. Weinberger: On Calibration of Modern Neural Networks, ICML 2017).
+        temperature: Mean probabilities are raised to the power of one over it, and normalised
+            again: a mean is less sure than what it is of (C. Guo, G. Pleiss, Y. Sun,
+            K. Weinberger: On Calibration of Modern Neural Networks, ICML 2017).
     """
 
     weights: FloatArray
-    sharpness: float = 1.0
+    temperature: float = 1.0
 
     def predict(self, values: FloatArray) -> FloatArray:
-        """Give the weighted mean, as sharp as it is to be."""
+        """Give the weighted mean, at its temperature."""
         mean = np.tensordot(self.weights, values, axes=1)
-        return mean if self.sharpness == 1 else softmax(self.sharpness * _logs(mean), axis=1)
+        return mean if self.temperature == 1 else softmax(_logs(mean) / self.temperature, axis=1)
 
     def assemble(self, members: Mapping[str, Estimator], classes: Labels) -> Estimator:
-        """Make scikit-learn's own voting model, behind it a linear one if it is sharpened."""
+        """Make scikit-learn's own voting model, behind it a linear one for a temperature."""
         shares = [float(weight) for weight in self.weights if weight > 0]
         if not len(classes):
             return cast("Estimator", assembly.voting_regressor(members, shares))
         mean = assembly.voting_classifier(members, shares, classes)
-        if self.sharpness == 1:
+        if self.temperature == 1:
             return cast("Estimator", mean)
-        return cast("Estimator", assembly.sharpened(mean, self.sharpness))
+        return cast("Estimator", assembly.at_temperature(mean, self.temperature))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -149,42 +149,56 @@ class Stack:
 
 
 def vote(known: Predictions, bind: Bind, seed: int) -> Vote:
-    """Learn a vote by greedy selection."""
+    """Learn a vote by greedy selection, and its temperature."""
+    known = _some_rows(known, seed)
+    weights = _weights(known, bind, seed)
+    return Vote(weights=weights, temperature=_temperature(weights, known))
+
+
+def _some_rows(known: Predictions, seed: int) -> Predictions:
+    """Draw as many rows as there is time to choose by."""
     n_rows = len(known.y)
     most = max(_FEWEST_ROWS_TO_SELECT, _MAX_CELLS_TO_SELECT // max(len(known.classes), 1))
     most = min(most, _MAX_ROWS_TO_SELECT)
     if n_rows > most:
         rng = np.random.default_rng(seed)
         known = known.of_rows(rng.choice(n_rows, most, replace=False))
+    return known
+
+
+def _weights(known: Predictions, bind: Bind, seed: int) -> FloatArray:
     values, score = bind(known.y, known.values, known.weight)
-    if n_rows > MOST_ROWS_TO_BAG or values.ndim > 2:  # all classes of each row: too slow to repeat
+    if (
+        len(known.y) > MOST_ROWS_TO_BAG or values.ndim > 2
+    ):  # all classes of each row: too slow to repeat
         weights = select(values, score)
     else:
         weights = _bagged(known, bind, seed)
     if known.cost is not None:
         weights = lighter(weights, values, score, known.cost)
-    if known.sharpness is None:
-        return Vote(weights=weights)
-    return Vote(weights=weights, sharpness=_sharpness(weights, known, known.sharpness))
+    return weights
 
 
-def _sharpness(weights: FloatArray, known: Predictions, limits: tuple[float, float]) -> float:
-    """Find the power of a mean's probabilities with which their log loss is least.
+def _temperature(weights: FloatArray, known: Predictions) -> float:
+    """Find that of a mean's probabilities with which their log loss is least; 1 without limits.
 
     Few rows that all are right would make it as sure as can be: a normal distribution of its
-    logarithm counts as what is known before.
+    logarithm counts as what is known before. `CalibratedClassifierCV` learns the same, but of rows
+    that it predicts anew, and these were fitted on.
     """
+    if known.temperatures is None:
+        return 1.0
     logs = _logs(np.tensordot(weights, known.values, axes=1))
     own = np.searchsorted(known.classes, known.y)[:, None]
 
     def loss(exponent: float) -> float:
-        told = np.take_along_axis(log_softmax(np.exp(exponent) * logs, axis=1), own, axis=1)
-        prior = (exponent / _SPREAD_OF_SHARPNESS) ** 2 / (2 * len(logs))
+        told = np.take_along_axis(log_softmax(logs / np.exp(exponent), axis=1), own, axis=1)
+        prior = (exponent / _SPREAD_OF_TEMPERATURES) ** 2 / (2 * len(logs))
         return prior - float(np.average(told[:, 0], weights=known.weight))
 
-    bounds = tuple(np.log(limits))
+    bounds = tuple(np.log(known.temperatures))
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
-    return 1.0 if abs(found.x) < _NO_SHARPNESS else float(np.exp(found.x))
+    return 1.0 if abs(found.x) < _NO_TEMPERATURE else float(np.exp(found.x))
 
 
 def _logs(probabilities: FloatArray) -> FloatArray:
@@ -208,7 +222,7 @@ def _bagged(known: Predictions, bind: Bind, seed: int) -> FloatArray:
 
 def stack(known: Predictions, bind: Bind, seed: int) -> Stack:
     """Learn a linear model of those candidates that a vote would choose."""
-    weights = vote(known, bind, seed).weights
+    weights = _weights(_some_rows(known, seed), bind, seed)
     features = _side_by_side(known.values[weights > 0])
     target: Labels = known.y
     if len(known.classes):

@@ -16,8 +16,8 @@ from mlflow_automl_remote.automl.components.base import Estimator, Scalar
 from mlflow_automl_remote.automl.dataset import Dataset, FloatArray, Indices, Labels
 from mlflow_automl_remote.automl.ensemble.blends import (
     LEARN,
-    SHARPNESS,
-    SHARPNESS_OF_BAGS,
+    TEMPERATURES,
+    TEMPERATURES_OF_BAGS,
     Blend,
     Predictions,
     Vote,
@@ -212,15 +212,15 @@ def _known(order: EnsembleOrder, dataset: Dataset, splits: Splits) -> Prediction
         weight=found.weight,
         classes=dataset.classes if dataset.task == "classification" else np.array([]),
         cost=_cost(order),
-        sharpness=_limits_of_sharpness(order),
+        temperatures=_temperatures(order),
     )
 
 
-def _limits_of_sharpness(order: EnsembleOrder) -> tuple[float, float] | None:
+def _temperatures(order: EnsembleOrder) -> tuple[float, float] | None:
     if order.config.primary_metric != "log_loss":
         return None
     bagged = any(count_models(member.folder) > 1 for member in order.members)
-    return SHARPNESS_OF_BAGS if bagged else SHARPNESS
+    return TEMPERATURES_OF_BAGS if bagged else TEMPERATURES
 
 
 def _cost(order: EnsembleOrder) -> Cost | None:
@@ -393,6 +393,6 @@ def _hyperparameters(order: EnsembleOrder, blend: Blend) -> dict[str, Scalar]:
         f"model__iteration_{member.number}": f"{weight:g} {member.label}"
         for member, weight in chosen.items()
     }
-    if isinstance(blend, Vote) and blend.sharpness != 1:
-        found["model__sharpness"] = round(blend.sharpness, 6)
+    if isinstance(blend, Vote) and blend.temperature != 1:
+        found["model__temperature"] = round(blend.temperature, 6)
     return {"model__members": ", ".join(str(member.number) for member in chosen), **found}
