@@ -26,6 +26,7 @@ from mlflow_automl_remote.automl.ensemble.run import EnsembleOrder, Member, run_
 from mlflow_automl_remote.automl.ensemble.scoring import Scorer
 from mlflow_automl_remote.automl.ensemble.selection import select
 from mlflow_automl_remote.automl.iteration import IterationResult
+from mlflow_automl_remote.automl.racing.fold import FOLDS_NAME
 from mlflow_automl_remote.automl.splits import make_splits
 from mlflow_automl_remote.config import AutoMLConfig, Task
 
@@ -247,6 +248,75 @@ def test_an_ensemble_of_guesses_scores_like_a_guess(
     assert 0.45 < result.metrics["AUC_weighted"] < 0.54
     n_folds = 4 if "n_cross_validations" in more else 1
     assert n_folds == len(result.fold_metrics["AUC_weighted"])
+
+
+def _raced(
+    folder: Path, kind: str, dataset: Dataset, candidates: dict[str, tuple[np.ndarray, int]]
+) -> IterationResult:
+    """Run an ensemble of what a race left: predictions, of the first so many of its folds."""
+    data.save(dataset, folder / "data")
+    config = AutoMLConfig.parse(
+        {"task": dataset.task, "primary_metric": "r2_score", "n_cross_validations": 5}
+    )
+    members = []
+    for number, (label, (values, n_folds)) in enumerate(candidates.items()):
+        out = folder / str(number)
+        (out / FOLDS_NAME).mkdir(parents=True)
+        for fold, (_, rows) in enumerate(make_splits(dataset, config).folds[:n_folds]):
+            np.save(out / FOLDS_NAME / f"{fold}.npy", values[rows])
+        members.append(Member(number=number, label=label, folder=out))
+    (folder / "out").mkdir()
+    order = EnsembleOrder(
+        kind=kind,
+        members=tuple(members),
+        config=config,
+        data_dir=folder / "data",
+        output_dir=folder / "out",
+        seed=0,
+        save_model=None,
+        load_model=None,
+        n_folds=1,
+    )
+    return run_ensemble(order)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_ensemble_is_scored_on_the_folds_of_the_pipelines_that_it_is_compared_with(
+    kind: str, tmp_path: Path
+) -> None:
+    """Where its members were not fitted the best pipeline stands in, so easy rows flatter none."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=1_000)
+    dataset = data.check({"X": y.reshape(-1, 1), "y": y}, "regression")
+    whole, worse = y + rng.normal(size=1_000), y + 2 * rng.normal(size=1_000)
+    quick = [(y + rng.normal(size=1_000), 1) for _ in range(3)]
+    found = _raced(
+        tmp_path,
+        kind,
+        dataset,
+        {"worse": (worse, 5), "whole": (whole, 5)} | dict(zip("abc", quick, strict=True)),
+    )
+    config = AutoMLConfig.parse({"task": "regression", "n_cross_validations": 5})
+    folds = [rows for _, rows in make_splits(dataset, config).folds]
+    alone = [evaluation.score(dataset, y[rows], whole[rows])["r2_score"] for rows in folds]
+    scores = found.fold_metrics["r2_score"]
+    assert scores[0] > alone[0] + 0.2
+    assert scores[1:] == pytest.approx(alone[1:])
+
+
+def test_a_vote_is_scored_on_further_folds_that_its_members_know(tmp_path: Path) -> None:
+    """Nobody has to stand in for it."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=1_000)
+    dataset = data.check({"X": y.reshape(-1, 1), "y": y}, "regression")
+    found = _raced(
+        tmp_path,
+        "VotingEnsemble",
+        dataset,
+        {name: (y + rng.normal(size=1_000), 3) for name in "abcd"},
+    )
+    assert len(found.fold_metrics["r2_score"]) == 3
+    assert min(found.fold_metrics["r2_score"]) > 0.6
 
 
 @pytest.mark.parametrize("metric", ["r2_score", "neg_max_error"])

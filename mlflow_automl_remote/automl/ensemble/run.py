@@ -44,7 +44,7 @@ from mlflow_automl_remote.automl.racing.fold import (
     load_predictions,
 )
 from mlflow_automl_remote.automl.sample import splits_of
-from mlflow_automl_remote.automl.splits import Fold, Splits
+from mlflow_automl_remote.automl.splits import Splits
 from mlflow_automl_remote.config import AutoMLConfig
 
 _PARTS_OF_ONE_FOLD: Final = 5
@@ -132,7 +132,7 @@ def run_ensemble(order: EnsembleOrder) -> IterationResult:
         nested[score_rows] = blend.predict(known.values[:, score_rows])
     blend = LEARN[order.kind](known, bind, order.seed)
     by_fold = [nested[fold_of == fold] for fold in range(splits.n_folds)]
-    by_fold += _of_further_folds(order, blend, whole.folds[splits.n_folds :], splits.n_folds)
+    by_fold += _of_further_folds(order, blend, dataset, whole, splits.n_folds)
     splits = replace(whole, folds=whole.folds[: len(by_fold)])
     per_fold = _scores(order.config, dataset, splits, by_fold)
     mean = metrics.mean_over_folds(per_fold)
@@ -171,22 +171,52 @@ def _scores(
 
 
 def _of_further_folds(
-    order: EnsembleOrder, blend: Blend, folds: Sequence[Fold], first: int
+    order: EnsembleOrder, blend: Blend, dataset: Dataset, whole: Splits, n_known: int
 ) -> list[FloatArray]:
-    """Predict folds that the vote was not chosen by, with those of its members that know them."""
+    """Predict the folds that the ensemble was not chosen by, as far as a member knows them.
+
+    Members of a vote that know a fold vote there, if they have most of its weight. Else the best
+    pipeline stands in: scores over the same rows can be compared, those over others cannot.
+    """
     found: list[FloatArray] = []
-    for number in range(first, first + len(folds)):
-        known = [
-            (weight, load_predictions(member.folder, number))
-            for member, weight in zip(order.members, blend.weights, strict=True)
-            if weight > 0 and has_fold(member.folder, number)
-        ]
-        weights = np.array([weight for weight, _ in known])
-        if not isinstance(blend, Vote) or weights.sum() < _LEAST_KNOWN:
-            break
-        values = np.stack([predicted for _, predicted in known])
-        found.append(replace(blend, weights=weights / weights.sum()).predict(values))
+    if n_known == whole.n_folds:
+        return found
+    stand_in, n_folds = _most_tried(order, dataset, whole)
+    for fold in range(n_known, n_folds):
+        has = [has_fold(member.folder, fold) for member in order.members]
+        weights = np.where(has, blend.weights, 0.0)
+        if isinstance(blend, Vote) and weights.sum() >= _LEAST_KNOWN:
+            values = np.stack(
+                [
+                    load_predictions(member.folder, fold)
+                    for member, weight in zip(order.members, weights, strict=True)
+                    if weight > 0
+                ]
+            )
+            known = replace(blend, weights=weights[weights > 0] / weights.sum())
+            found.append(known.predict(values))
+        else:
+            found.append(load_predictions(stand_in.folder, fold))
     return found
+
+
+def _most_tried(order: EnsembleOrder, dataset: Dataset, whole: Splits) -> tuple[Member, int]:
+    """Give the best of those members that know the most folds, and how many these are."""
+    n_folds = [
+        sum(has_fold(member.folder, fold) for fold in range(whole.n_folds))
+        for member in order.members
+    ]
+    most = max(n_folds)
+    tried = [one for one, n in zip(order.members, n_folds, strict=True) if n == most]
+    splits = replace(whole, folds=whole.folds[:most])
+    bind = Scorer(order.config, dataset)
+    total = np.zeros(len(tried))
+    for fold, (_, rows) in enumerate(splits.folds):
+        _, y, weight = evaluation.to_score(dataset, splits, rows)
+        predicted = np.stack([load_predictions(member.folder, fold) for member in tried])
+        values, score = bind(y, predicted, weight)
+        total += score(values)
+    return tried[int(np.argmax(total))], most
 
 
 def _quick_enough(order: EnsembleOrder, dataset: Dataset) -> tuple[Member, ...]:
