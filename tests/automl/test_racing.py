@@ -45,6 +45,7 @@ from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.states import IterationState
 
 N_FOLDS = 5
+RACED = {"task": "classification", "n_cross_validations": N_FOLDS}
 
 
 def _proposals(**more: Any) -> Iterator[Proposal]:
@@ -187,7 +188,7 @@ def test_a_model_that_took_longer_than_there_is_time_is_not_begun_again() -> Non
 
 
 def _driver(dataset: Dataset, folder: Path) -> Driver:
-    config = AutoMLConfig.parse({"task": "classification", "n_cross_validations": 5})
+    config = AutoMLConfig.parse(RACED)
     settings = Settings(
         config=config,
         data_dir=folder,
@@ -199,6 +200,28 @@ def _driver(dataset: Dataset, folder: Path) -> Driver:
         save_charts=None,
     )
     return Driver(settings, dataset, make_splits(dataset, config), total_s=30.0)
+
+
+@pytest.mark.parametrize("n_of_first", [1, 2, 3])
+def test_an_ensemble_is_chosen_by_folds_that_all_that_matters_was_fitted_on(
+    n_of_first: int, tmp_path: Path
+) -> None:
+    """Of two that the vote needs one has all folds; the other is not left out for that."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 10_000)
+    dataset = data.check({"X": rng.normal(size=(10_000, 11)), "y": y}, "classification")
+    driver = _driver(dataset, tmp_path)
+    new = _proposals()
+    _, first_rows = make_splits(dataset, AutoMLConfig.parse(RACED)).folds[0]
+    for n_folds in (n_of_first, N_FOLDS):
+        step = driver.race.next(30.0, lambda: next(new))
+        assert step is not None
+        guess = np.clip(y[first_rows] + rng.normal(size=len(first_rows)), 0, 1)
+        folds = replace(step, folds=tuple(range(n_folds)))
+        predicted = np.column_stack([1 - guess, guess])
+        driver.race.took(folds, _result(0.8, n_folds), predicted)
+    driver.race.next(0.0, lambda: next(new))
+    assert driver.n_folds_for_ensembles() == n_of_first
 
 
 def test_nothing_is_begun_that_there_is_no_time_for() -> None:

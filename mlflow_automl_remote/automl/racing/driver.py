@@ -52,6 +52,8 @@ ENOUGH_TO_RACE: Final = 1_000
 only as many rows count of the one as there are of the other."""
 ENOUGH_TO_LOOK: Final = 250
 """Of so many rows a pipeline is known to be far behind."""
+MOST_OF_VOTE: Final = 0.8
+"""Of the weight of the race's last vote, what members of an ensemble have at least."""
 ENOUGH_ROWS: Final = 5_000
 """An ensemble that was chosen by so many rows gains little by more of them."""
 
@@ -224,10 +226,15 @@ class Driver:
         return first + rest
 
     def n_folds_for_ensembles(self) -> int:
-        """Give how many folds an ensemble looks at: enough rows, and of two members or more."""
+        """Give how many folds an ensemble looks at: enough rows, and of most that the vote likes.
+
+        What has not been fitted on all of them cannot be in it.
+        """
         done = [one.n_done for one in self.race.runners()]
         wanted = min(self._n_folds, 1 + _first(self._n_telling, ENOUGH_ROWS))
-        while wanted > 1 and sum(n >= wanted for n in done) < 2:
+        while wanted > 1 and (
+            sum(n >= wanted for n in done) < 2 or self.race.liked_share(wanted) < MOST_OF_VOTE
+        ):
             wanted -= 1
         return wanted
 

@@ -173,6 +173,12 @@ class Race:
             if weight > 0
         ]
 
+    def liked_share(self, n_folds: int) -> float:
+        """Give the share of the vote that is of those that were fitted on so many folds."""
+        known = {one.proposal.number for one in self.runners() if one.n_done >= n_folds}
+        share = sum(weight for number, weight in self._weights.items() if number in known)
+        return share / (sum(self._weights.values()) or 1.0)
+
     def next(self, left_s: float, new: Callable[[], Proposal | None]) -> Step | None:
         """Give the next step, and take it as begun.
 
