@@ -23,7 +23,7 @@ from mlflow_automl_remote.automl.components.base import (
 )
 from mlflow_automl_remote.automl.components.svm import CALIBRATION_FOLDS
 from mlflow_automl_remote.automl.dataset import Dataset
-from mlflow_automl_remote.automl.ensemble.blends import MAX_CLASSES_TO_STACK
+from mlflow_automl_remote.automl.ensemble.blends import MAX_CLASSES_TO_STACK, by_forest
 from mlflow_automl_remote.automl.executor import Capacity
 from mlflow_automl_remote.automl.meta_features import meta_features
 from mlflow_automl_remote.automl.proposals import PastIteration, Proposals
@@ -32,6 +32,7 @@ from mlflow_automl_remote.automl.sampler import Sampler
 from mlflow_automl_remote.automl.splits import Splits
 from mlflow_automl_remote.automl.warm_start import NOTHING, Admission, Chosen, choose
 from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.config.settings import DEFAULT_ENSEMBLE_ITERATIONS
 from mlflow_automl_remote.config.warm_start import WarmStart
 
 LAG: Final = 16
@@ -128,11 +129,8 @@ def make_plan(
     if capacity.is_reserved:
         n_places = max(1, min(n_places, n_cores // n_threads))
     models, left_out = usable_models(config, dataset, splits, n_threads=n_threads)
-    ensembles = config.ensembles
-    if dataset.task == "classification" and len(dataset.classes) > MAX_CLASSES_TO_STACK:
-        ensembles = tuple(kind for kind in ensembles if kind != "StackEnsemble")
-        if ensembles != config.ensembles:
-            left_out |= {"StackEnsemble": f"it is for at most {MAX_CLASSES_TO_STACK} classes"}
+    ensembles, why_not_all = _ensembles(config, dataset)
+    left_out |= why_not_all
     return SearchPlan(
         models=models,
         left_out=left_out,
@@ -149,6 +147,21 @@ def make_plan(
         is_large=pipelines.stored_cells(dataset) >= LARGE_CELLS,
         notes=notes,
     )
+
+
+def _ensembles(config: AutoMLConfig, dataset: Dataset) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Give the ensembles of the last iterations, and why one that is wanted is not among them."""
+    without = tuple(kind for kind in config.ensembles if kind != "StackEnsemble")
+    n_classes = len(dataset.classes) if dataset.task == "classification" else 0
+    if n_classes > MAX_CLASSES_TO_STACK and without != config.ensembles:
+        return without, {"StackEnsemble": f"it is for at most {MAX_CLASSES_TO_STACK} classes"}
+    n_members = config.ensemble_iterations or DEFAULT_ENSEMBLE_ITERATIONS
+    if config.races and config.enable_stack_ensemble is None:
+        # Else a race has better use for its last seconds: its votes are of many models already.
+        return (
+            config.ensembles if by_forest(dataset.n_rows, n_members, n_classes) else without
+        ), {}
+    return config.ensembles, {}
 
 
 def places_now(config: AutoMLConfig, plan: SearchPlan, then: Capacity, now: Capacity) -> int:

@@ -240,7 +240,7 @@ class Sweep:
         if self._driver is not None:
             driver = self._driver
             if self.plan.ensembles:
-                self._budget.keep_s(driver.closing_s())
+                self._budget.keep_s(driver.closing_s(self.plan.ensembles))
             left_s = self._budget.left_s()
             return driver.race.next(
                 left_s,

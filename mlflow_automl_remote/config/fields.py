@@ -176,8 +176,9 @@ class Fields(BaseModel):
     enable_stack_ensemble: bool | None = Field(
         default=None,
         description=(
-            "One of the last iterations is a linear model of the predictions of the best "
-            "pipelines. Default: from 20 iterations on."
+            "One of the last iterations is a model of the predictions of the best pipelines: a "
+            "forest for few rows of more than two classes, else a linear one. Default: from 20 "
+            "iterations on; against the clock only where it is a forest."
         ),
     )
     ensemble_iterations: int | None = Field(

@@ -230,12 +230,7 @@ class AutoMLConfig(Fields, DataFields):
         n_iterations = self.iterations
         wanted = (
             ("VotingEnsemble", self.enable_voting_ensemble, n_iterations >= FEWEST_TO_VOTE),
-            # A race has better use for its last seconds: its votes are of many models already.
-            (
-                "StackEnsemble",
-                self.enable_stack_ensemble,
-                n_iterations >= FEWEST_TO_STACK and not self.races,
-            ),
+            ("StackEnsemble", self.enable_stack_ensemble, n_iterations >= FEWEST_TO_STACK),
         )
         asked = [
             name

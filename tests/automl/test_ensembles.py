@@ -22,6 +22,7 @@ from mlflow_automl_remote.automl.ensemble.blends import (
     Predictions,
     Vote,
 )
+from mlflow_automl_remote.automl.ensemble.lighter import Cost
 from mlflow_automl_remote.automl.ensemble.run import EnsembleOrder, Member, run_ensemble
 from mlflow_automl_remote.automl.ensemble.scoring import Scorer
 from mlflow_automl_remote.automl.ensemble.selection import select
@@ -248,6 +249,41 @@ def test_an_ensemble_of_guesses_scores_like_a_guess(
     assert 0.45 < result.metrics["AUC_weighted"] < 0.54
     n_folds = 4 if "n_cross_validations" in more else 1
     assert n_folds == len(result.fold_metrics["AUC_weighted"])
+
+
+def _confused(rng: np.random.Generator, y: np.ndarray, n_candidates: int) -> list[np.ndarray]:
+    """Candidates that take each class for the next one."""
+    told = 2.0 * np.eye(3)[(y + 1) % 3]
+    return [softmax(told + rng.normal(size=(len(y), 3)), axis=1) for _ in range(n_candidates)]
+
+
+def test_a_stack_learns_which_classes_are_taken_for_which(tmp_path: Path) -> None:
+    """A vote of models that are wrong in the same way is as wrong as they are."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 600)
+    dataset = data.check({"X": rng.normal(size=(600, 2)), "y": y}, "classification")
+    found = {}
+    for kind in KINDS:
+        folder = tmp_path / kind
+        folder.mkdir()
+        candidates = _confused(np.random.default_rng(1), y, 4)
+        settings = {"primary_metric": "log_loss", "n_cross_validations": 3}
+        found[kind] = _run(folder, "classification", kind, candidates, dataset, **settings)
+    assert found["StackEnsemble"].metrics["log_loss"] < 0.6
+    assert found["VotingEnsemble"].metrics["log_loss"] > 1.0
+    assert found["StackEnsemble"].hyperparameters["model__members"] == "0, 1, 2, 3"
+
+
+def test_a_stack_that_would_be_too_slow_is_of_those_that_a_vote_would_choose() -> None:
+    """All of them, as long as one model of each is within the limit."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 300)
+    values = np.stack([softmax(3 * np.eye(3)[y] + rng.normal(size=(300, 3)), axis=1)] * 6)
+    known = Predictions(values=values, y=y, weight=None, classes=np.arange(3))
+    for limit_ms, n_members in ((None, 6), (6.0, 6), (1.5, 1)):
+        cost = Cost(ms=np.ones(6), limit_ms=limit_ms, is_latency=False)
+        stack = LEARN["StackEnsemble"](replace(known, cost=cost), _near_to(0.0), 0)
+        assert (stack.weights > 0).sum() == n_members
 
 
 def _raced(

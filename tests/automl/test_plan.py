@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,6 +126,23 @@ def test_ensembles_are_the_last_iterations_when_there_are_enough() -> None:
     plan = _plan(dataset)
     assert plan.ensembles == ("VotingEnsemble",)
     assert "50 classes" in plan.left_out["StackEnsemble"]
+
+
+def test_against_the_clock_there_is_a_stack_where_a_forest_is_worth_it() -> None:
+    """Of few rows and more than two classes; else it is made only if it is asked for."""
+    both = ("VotingEnsemble", "StackEnsemble")
+    timed: dict[str, Any] = {"iterations": 50, "experiment_timeout_minutes": 1}
+    for n_rows, n_classes, asked, expected in (
+        (600, 3, None, both),
+        (600, 2, None, both[:1]),
+        (30_000, 3, None, both[:1]),
+        (600, 3, False, both[:1]),
+        (600, 2, True, both),
+    ):
+        y = np.arange(n_rows) % n_classes
+        dataset = data.check({"X": np.ones((n_rows, 1)), "y": y}, "classification")
+        plan = _plan(dataset, **timed, enable_stack_ensemble=asked)
+        assert plan.ensembles == expected
 
 
 def test_a_gpu_is_used_where_there_is_one_and_the_settings_do_not_mind(tmp_path: Path) -> None:

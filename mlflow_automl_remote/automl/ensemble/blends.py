@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol, cast
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -31,6 +32,13 @@ _ROUNDS_OF_BAG: Final = 15
 _N_BEST: Final = 2
 _LEAST_SHARE: Final = 0.015
 _MAX_STEPS: Final = 1_000
+_MOST_CELLS_OF_FOREST: Final = 200_000
+_TAMED: Final = 0.1
+_FOREST: Final[Mapping[str, Any]] = {
+    "n_estimators": 60,
+    "min_samples_leaf": 3,
+    "max_features": 0.5,
+}
 TEMPERATURES: Final = (0.2, 5.0)
 TEMPERATURES_OF_BAGS: Final = (0.2, 1.0)
 """Means over models of several folds are less sure already than what the rows of a fold show."""
@@ -122,18 +130,18 @@ class Vote:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stack:
-    """A linear model of the candidates' predictions; see `Blend`.
+    """A model of the candidates' predictions; see `Blend`.
 
     Attributes:
-        weights: How much each candidate counted in the vote that chose it.
-        final: The linear model.
+        weights: How much each candidate counted in the vote that chose it; all alike if none did.
+        final: The model: linear, or the mean of that and a forest.
     """
 
     weights: FloatArray
     final: Any
 
     def predict(self, values: FloatArray) -> FloatArray:
-        """Ask the linear model."""
+        """Ask the model."""
         features = _side_by_side(values[self.weights > 0])
         if values.ndim == 2:
             return cast("FloatArray", self.final.predict(features))
@@ -220,9 +228,43 @@ def _bagged(known: Predictions, bind: Bind, seed: int) -> FloatArray:
     return cast("FloatArray", total / total.sum())
 
 
+def by_forest(n_rows: int, n_candidates: int, n_classes: int) -> bool:
+    """Whether a stack has a forest: of few rows, and of more than two classes.
+
+    Which classes are taken for which is what a vote cannot know. Of two classes, and of numbers,
+    a forest is worse than a vote.
+    """
+    return n_classes > 2 and n_rows * n_candidates * n_classes <= _MOST_CELLS_OF_FOREST
+
+
 def stack(known: Predictions, bind: Bind, seed: int) -> Stack:
-    """Learn a linear model of those candidates that a vote would choose."""
-    weights = _weights(_some_rows(known, seed), bind, seed)
+    """Learn a model of candidates' predictions.
+
+    With a forest it is of all of them, if that is within what a vote may cost, else of those that
+    a vote would choose (D. Wolpert: Stacked Generalization, Neural Networks 1992).
+    """
+    n_candidates, n_rows = known.values.shape[:2]
+    if not by_forest(n_rows, n_candidates, len(known.classes)):
+        return _linear(known, _weights(_some_rows(known, seed), bind, seed))
+    if known.cost is None or known.cost.allows_all:
+        return _forest(known, np.full(n_candidates, 1 / n_candidates), seed)
+    return _forest(known, _weights(known, bind, seed), seed)
+
+
+def _forest(known: Predictions, weights: FloatArray, seed: int) -> Stack:
+    """Learn the mean of a forest and of a linear model, which is never quite sure."""
+    features = _side_by_side(known.values[weights > 0])
+    target = np.searchsorted(known.classes, known.y)
+    forest = ExtraTreesClassifier(**_FOREST, random_state=seed, n_jobs=1)
+    forest.fit(features, target, sample_weight=known.weight)
+    linear = make_pipeline(StandardScaler(), LogisticRegression(C=_TAMED, max_iter=_MAX_STEPS))
+    linear.fit(features, target, logisticregression__sample_weight=known.weight)
+    both = {"forest": forest, "linear": linear}
+    final = assembly.voting_classifier(both, (1.0, 1.0), forest.classes_)
+    return Stack(weights=weights, final=final)
+
+
+def _linear(known: Predictions, weights: FloatArray) -> Stack:
     features = _side_by_side(known.values[weights > 0])
     target: Labels = known.y
     if len(known.classes):

@@ -25,6 +25,12 @@ class Cost:
     limit_ms: float | None
     is_latency: bool
 
+    @property
+    def allows_all(self) -> bool:
+        """Whether none has to go."""
+        within = self.limit_ms is None or float(self.ms.sum()) <= self.limit_ms
+        return within and not self.is_latency
+
 
 def lighter(weights: FloatArray, predictions: FloatArray, score: Score, cost: Cost) -> FloatArray:
     """Leave out members, one after the other, until a vote is within its cost.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,7 @@ from mlflow_automl_remote.automl.racing.schedule import Race, Runner, Stages, St
 from mlflow_automl_remote.automl.splits import Splits
 from mlflow_automl_remote.choosing import Scored
 from mlflow_automl_remote.config import AutoMLConfig
+from mlflow_automl_remote.config.settings import DEFAULT_ENSEMBLE_ITERATIONS
 
 SLICE: Final = 0.06
 """Of the time of all places together, what the fit of one fold may take."""
@@ -44,7 +45,9 @@ TOO_LONG: Final = (
 FEW_CELLS: Final = 100_000
 """Of so small a table the first pipelines are fitted on all folds at once: it is done soon."""
 CLOSING_S: Final = 1.4
+CLOSING_OF_STACK_S: Final = 2.6
 CLOSING_OF_MODELS: Final = 2.0
+CLOSING_OF_MODELS_OF_STACK: Final = 1.0
 MOST_TO_CHOOSE_BY: Final = 4_500
 ROUNDS_TO_CHOOSE: Final = 12
 ENOUGH_TO_RACE: Final = 1_000
@@ -238,12 +241,18 @@ class Driver:
             wanted -= 1
         return wanted
 
-    def closing_s(self) -> float:
-        """Give the seconds that ensembles of what the race likes will take to be learnt and saved.
+    def closing_s(self, kinds: Collection[str]) -> float:
+        """Give the seconds that ensembles will take to be learnt and saved, side by side.
 
-        Models are read, which takes about half as long as to write them, and written.
+        Models are read, which takes about half as long as to write them, and written: of a vote
+        those that the race likes, of a stack those of all members.
         """
-        return CLOSING_S + CLOSING_OF_MODELS * self.race.keep_s()
+        vote_s = CLOSING_S + CLOSING_OF_MODELS * self.race.keep_s()
+        if "StackEnsemble" not in kinds:
+            return vote_s
+        n_members = self._settings.config.ensemble_iterations or DEFAULT_ENSEMBLE_ITERATIONS
+        keep_s = sum(runner.keep_s for runner in self.best()[:n_members])
+        return max(vote_s, CLOSING_OF_STACK_S + CLOSING_OF_MODELS_OF_STACK * keep_s)
 
     def near(self, left_s: float) -> PipelineSpec | None:
         """Draw one of the pipelines that the vote uses, by their weights.
