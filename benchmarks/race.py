@@ -184,13 +184,14 @@ def _summary(ranked: Sequence[Standing], n_tables: int, budget: float) -> str:
 
 def _losses(lines: Sequence[Line], ranked: Sequence[Standing]) -> str:
     names = [one.framework for one in ranked]
-    found = {(line["dataset"], line["framework"]): line for line in lines}
+    found = {(line["dataset"], int(line["seed"]), line["framework"]): line for line in lines}
     metrics = {line["dataset"]: line.get("metric", "") for line in lines}
     rows = [f"| table (loss) | {' | '.join(names)} |", "|" + " --- |" * (len(names) + 1)]
-    for table in sorted(metrics):
-        cells = [found.get((table, name)) for name in names]
+    for table, seed in sorted({(table, seed) for table, seed, _ in found}):
+        cells = [found.get((table, seed, name)) for name in names]
         shown = [f"{cell['loss']:.5g}" if cell else "" for cell in cells]
-        rows.append(f"| {table} ({metrics[table]}) | {' | '.join(shown)} |")
+        label = f"{table}, seed {seed}" if seed else table
+        rows.append(f"| {label} ({metrics[table]}) | {' | '.join(shown)} |")
     return "\n".join(rows)
 
 
