@@ -27,7 +27,6 @@ from mlflow_automl_remote.automl.racing.fold import count_models
 from mlflow_automl_remote.automl.racing.schedule import Step
 from mlflow_automl_remote.choosing import Scored
 from mlflow_automl_remote.config import AutoMLConfig
-from mlflow_automl_remote.config.settings import DEFAULT_ENSEMBLE_ITERATIONS
 
 Part = tuple[Job, Path]
 """What is to be done for one fold, and its folder."""
@@ -162,7 +161,6 @@ class Orders:
             for each, _ in best
             if not each.is_ensemble and (driver is None or not driver.has(each.number))
         ]
-        n_members = self.config.ensemble_iterations or DEFAULT_ENSEMBLE_ITERATIONS
         return tuple(
             Member(
                 number=proposal.number,
@@ -170,7 +168,7 @@ class Orders:
                 folder=self.folder_of(proposal.number),
                 predict_ms=predict_ms[proposal.number],
             )
-            for proposal in in_order[:n_members]
+            for proposal in in_order[: self.config.n_candidates]
         )
 
     def folder_of(self, number: int) -> Path:

@@ -32,7 +32,6 @@ from mlflow_automl_remote.automl.sampler import Sampler
 from mlflow_automl_remote.automl.splits import Splits
 from mlflow_automl_remote.automl.warm_start import NOTHING, Admission, Chosen, choose
 from mlflow_automl_remote.config import AutoMLConfig
-from mlflow_automl_remote.config.settings import DEFAULT_ENSEMBLE_ITERATIONS
 from mlflow_automl_remote.config.warm_start import WarmStart
 
 LAG: Final = 16
@@ -153,14 +152,13 @@ def _ensembles(config: AutoMLConfig, dataset: Dataset) -> tuple[tuple[str, ...],
     """Give the ensembles of the last iterations, and why one that is wanted is not among them."""
     without = tuple(kind for kind in config.ensembles if kind != "StackEnsemble")
     n_classes = len(dataset.classes) if dataset.task == "classification" else 0
+    by_default = config.enable_stack_ensemble is None
+    has_forest = by_forest(dataset.n_rows, config.n_candidates, n_classes)
+    if config.races and by_default and not has_forest:
+        # It has better use for its last seconds: its votes are of many models already.
+        return without, {}
     if n_classes > MAX_CLASSES_TO_STACK and without != config.ensembles:
         return without, {"StackEnsemble": f"it is for at most {MAX_CLASSES_TO_STACK} classes"}
-    n_members = config.ensemble_iterations or DEFAULT_ENSEMBLE_ITERATIONS
-    if config.races and config.enable_stack_ensemble is None:
-        # Else a race has better use for its last seconds: its votes are of many models already.
-        return (
-            config.ensembles if by_forest(dataset.n_rows, n_members, n_classes) else without
-        ), {}
     return config.ensembles, {}
 
 

@@ -208,6 +208,11 @@ class AutoMLConfig(Fields, DataFields):
         return self.primary_metric not in LOWER_IS_BETTER
 
     @property
+    def n_candidates(self) -> int:
+        """How many of the best pipelines an ensemble chooses from."""
+        return self.ensemble_iterations or DEFAULT_ENSEMBLE_ITERATIONS
+
+    @property
     def iteration_timeout_s(self) -> float | None:
         """The hard limit of one iteration in seconds, or None."""
         return _in_seconds(self.iteration_timeout_minutes)

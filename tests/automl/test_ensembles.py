@@ -210,6 +210,17 @@ def _run(
         out.mkdir()
         predictions.save(out, [values[rows] for _, rows in splits.folds], dataset, splits)
         members.append(Member(number=number, label=f"m{number}", folder=out))
+    return _ensemble(folder, kind, members, config)
+
+
+def _ensemble(
+    folder: Path,
+    kind: str,
+    members: list[Member],
+    config: AutoMLConfig,
+    n_folds: int | None = None,
+) -> IterationResult:
+    """Run an ensemble of members over the data in a folder; it has no model."""
     (folder / "out").mkdir()
     order = EnsembleOrder(
         kind=kind,
@@ -220,6 +231,7 @@ def _run(
         seed=0,
         save_model=None,
         load_model=None,
+        n_folds=n_folds,
     )
     return run_ensemble(order)
 
@@ -301,19 +313,7 @@ def _raced(
         for fold, (_, rows) in enumerate(make_splits(dataset, config).folds[:n_folds]):
             np.save(out / FOLDS_NAME / f"{fold}.npy", values[rows])
         members.append(Member(number=number, label=label, folder=out))
-    (folder / "out").mkdir()
-    order = EnsembleOrder(
-        kind=kind,
-        members=tuple(members),
-        config=config,
-        data_dir=folder / "data",
-        output_dir=folder / "out",
-        seed=0,
-        save_model=None,
-        load_model=None,
-        n_folds=1,
-    )
-    return run_ensemble(order)
+    return _ensemble(folder, kind, members, config, n_folds=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

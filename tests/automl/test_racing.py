@@ -45,7 +45,7 @@ from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.states import IterationState
 
 N_FOLDS = 5
-RACED = {"task": "classification", "n_cross_validations": N_FOLDS}
+FOLDED = AutoMLConfig.parse({"task": "classification", "n_cross_validations": N_FOLDS})
 
 
 def _proposals(**more: Any) -> Iterator[Proposal]:
@@ -188,9 +188,8 @@ def test_a_model_that_took_longer_than_there_is_time_is_not_begun_again() -> Non
 
 
 def _driver(dataset: Dataset, folder: Path) -> Driver:
-    config = AutoMLConfig.parse(RACED)
     settings = Settings(
-        config=config,
+        config=FOLDED,
         data_dir=folder,
         features_dir=folder,
         n_places=1,
@@ -199,7 +198,7 @@ def _driver(dataset: Dataset, folder: Path) -> Driver:
         save_model=None,
         save_charts=None,
     )
-    return Driver(settings, dataset, make_splits(dataset, config), total_s=30.0)
+    return Driver(settings, dataset, make_splits(dataset, FOLDED), total_s=30.0)
 
 
 @pytest.mark.parametrize("n_of_first", [1, 2, 3])
@@ -212,7 +211,7 @@ def test_an_ensemble_is_chosen_by_folds_that_all_that_matters_was_fitted_on(
     dataset = data.check({"X": rng.normal(size=(10_000, 11)), "y": y}, "classification")
     driver = _driver(dataset, tmp_path)
     new = _proposals()
-    _, first_rows = make_splits(dataset, AutoMLConfig.parse(RACED)).folds[0]
+    _, first_rows = make_splits(dataset, FOLDED).folds[0]
     for n_folds in (n_of_first, N_FOLDS):
         step = driver.race.next(30.0, lambda: next(new))
         assert step is not None

@@ -33,6 +33,7 @@ _N_BEST: Final = 2
 _LEAST_SHARE: Final = 0.015
 _MAX_STEPS: Final = 1_000
 _MOST_CELLS_OF_FOREST: Final = 200_000
+"""Rows times candidates times classes; 30,000 take 1.2 s of one core to learn and to score."""
 _TAMED: Final = 0.1
 _FOREST: Final[Mapping[str, Any]] = {
     "n_estimators": 60,

@@ -31,7 +31,6 @@ from mlflow_automl_remote.automl.racing.schedule import Race, Runner, Stages, St
 from mlflow_automl_remote.automl.splits import Splits
 from mlflow_automl_remote.choosing import Scored
 from mlflow_automl_remote.config import AutoMLConfig
-from mlflow_automl_remote.config.settings import DEFAULT_ENSEMBLE_ITERATIONS
 
 SLICE: Final = 0.06
 """Of the time of all places together, what the fit of one fold may take."""
@@ -250,8 +249,8 @@ class Driver:
         vote_s = CLOSING_S + CLOSING_OF_MODELS * self.race.keep_s()
         if "StackEnsemble" not in kinds:
             return vote_s
-        n_members = self._settings.config.ensemble_iterations or DEFAULT_ENSEMBLE_ITERATIONS
-        keep_s = sum(runner.keep_s for runner in self.best()[:n_members])
+        members = self.best()[: self._settings.config.n_candidates]
+        keep_s = sum(runner.keep_s for runner in members)
         return max(vote_s, CLOSING_OF_STACK_S + CLOSING_OF_MODELS_OF_STACK * keep_s)
 
     def near(self, left_s: float) -> PipelineSpec | None:
