@@ -20,12 +20,17 @@ N_ROWS: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplanationRequest:
-    """What to explain: the model folder of an iteration, on which data, and where to write."""
+    """What to explain: the model folder of an iteration, on which data, and where to write.
+
+    Attributes:
+        n_jobs: Cores that it may keep busy.
+    """
 
     model_path: Path
     data_dir: Path
     output_dir: Path
     seed: int
+    n_jobs: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,7 @@ def explain_model(request: ExplanationRequest) -> ExplanationResult:
         DataError: The model cannot be explained for these rows.
     """
     import mlflow.sklearn
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     from mlflow_automl_remote import explain
     from mlflow_automl_remote.automl.data import open_dataset, take_rows
@@ -76,16 +82,18 @@ def explain_model(request: ExplanationRequest) -> ExplanationResult:
         n_background=N_BACKGROUND,
         n_rows=N_ROWS,
     )
-    explanation = explain.explain(
-        pipeline,
-        take_rows(dataset.X, chosen.background),
-        take_rows(dataset.X, chosen.rows),
-        feature_names=_names(dataset),
-        class_names=class_names,
-        task=dataset.task,
-        seed=request.seed,
-        budget_s=EXPLANATION_BUDGET_S,
-    )
+    with threadpool_limits(1):  # the cores go to threads that each ask the model
+        explanation = explain.explain(
+            pipeline,
+            take_rows(dataset.X, chosen.background),
+            take_rows(dataset.X, chosen.rows),
+            feature_names=_names(dataset),
+            class_names=class_names,
+            task=dataset.task,
+            seed=request.seed,
+            budget_s=EXPLANATION_BUDGET_S,
+            n_jobs=request.n_jobs,
+        )
     explain.write(explanation, request.output_dir)
     return ExplanationResult(
         explainer=explanation.explainer,

@@ -34,7 +34,7 @@ from mlflow_automl_remote.agent.machine import sweep_started
 from mlflow_automl_remote.agent.models import load_model, save_model
 from mlflow_automl_remote.agent.recorder import Recorder, folder_of
 from mlflow_automl_remote.agent.sampling import OfNodes, sampled
-from mlflow_automl_remote.automl.executor import MOST_LOST, Call, Executor, Finished
+from mlflow_automl_remote.automl.executor import MOST_LOST, Call, Capacity, Executor, Finished
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.config.warm_start import WarmStart
@@ -324,12 +324,24 @@ class Agent:
     def _explain(self, executor: Executor, *, at_the_end: bool) -> None:
         """Explain what the settings want at the end, and what was asked for."""
         explaining = Explaining(
-            self._workspace, self._config, self._recorder, partial(self._step, executor)
+            self._workspace,
+            self._config,
+            self._recorder,
+            partial(self._step, executor),
+            n_cores=self._n_cores_to_explain(executor.capacity()),
         )
         numbers = explaining.at_the_end() if at_the_end else []
         while numbers := [*numbers, *self._control.take_to_explain()]:
             explaining.explain(numbers, lambda: self._control.is_stopped and at_the_end)
             numbers = []
+
+    def _n_cores_to_explain(self, capacity: Capacity) -> int:
+        """Give all of one machine; where cores are reserved or limited, those of an iteration."""
+        plan = self._recorder.state.plan
+        asked = self._config.max_cores_per_iteration or -1
+        if plan is not None and (capacity.is_reserved or asked > 0):
+            return plan.n_threads
+        return max(1, capacity.n_cores_of_one)
 
     def _explain_afterwards(self) -> None:
         """Explain what was asked for after the sweep had ended."""

@@ -15,6 +15,8 @@ from mlflow_automl_remote.explain.tables import Encoded, Ints, encode, is_frame
 
 ELEMENT_WISE: Final = frozenset(("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler"))
 """Steps that map every column to itself; one that calls a function does if that is `clip`."""
+NAMES_WARNING: Final = "X (does not have|has) .*feature names"
+"""How scikit-learn's warnings begin when names are given to what was fitted without, or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -149,7 +151,7 @@ def ask(estimator: Any, method: str, table: Any, **options: object) -> Any:
         table = pd.DataFrame(table, columns=list(names))
     with warnings.catch_warnings():
         # The columns are in the fitted order; only some steps were given their names.
-        warnings.filterwarnings("ignore", message="X (does not have|has) .*feature names")
+        warnings.filterwarnings("ignore", message=NAMES_WARNING)
         return getattr(estimator, method)(table, **options)
 
 

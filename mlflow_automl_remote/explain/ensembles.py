@@ -1,13 +1,14 @@
-"""Ensembles as weighted sums of their members' answers, where they are that.
+"""Ensembles as functions of their members' answers, and as weighted sums where they are that.
 
 A soft vote is the weighted mean of its members' probabilities, so its SHAP values are the weighted
 mean of theirs. The margins of a stacked model whose last step is linear are a weighted sum of what
-its members answer, and so are its values.
+its members answer, and so are its values. Others can only be asked; each member then from behind
+the steps that keep columns apart, which need not be gone through for every question.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,60 @@ class Sum:
     space: OutputSpace
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Parts:
+    """An ensemble whose output, as `whole_output` gives it, is a function of its members'.
+
+    Attributes:
+        members: From the ensemble's rows on.
+        combine: From the members' outputs, in order, to the ensemble's.
+    """
+
+    members: tuple[Chain, ...]
+    combine: Callable[[Sequence[Floats]], Floats]
+
+
+def as_parts(chain: Chain) -> Parts | None:
+    """Give what an ensemble asks, and what it makes of that; None where this is not one."""
+    name, model = type(chain.model).__name__, chain.model
+    if name not in (
+        "VotingClassifier",
+        "VotingRegressor",
+        "StackingClassifier",
+        "StackingRegressor",
+    ):
+        return None
+    members = tuple(_member(chain, one) for one in model.estimators_)
+    if any(one.is_classifier and not one.has("predict_proba") for one in members):
+        return None
+    if name.startswith("Stacking"):
+        return Parts(members=members, combine=_final(chain)) if _feeds_answers(chain) else None
+    if getattr(model, "voting", "soft") != "soft":
+        return None
+    shares = _shares(model)
+    return Parts(members=members, combine=lambda answers: np.tensordot(shares, answers, axes=1))
+
+
+def _final(chain: Chain) -> Callable[[Sequence[Floats]], Floats]:
+    """Give what a stacked model makes of its members' answers."""
+    last = chain_of(chain.model.final_estimator_)
+    output = whole_output(last)[0]
+    first = 1 if chain.is_classifier and chain.n_outputs == 2 else 0
+    return lambda answers: output(np.hstack([answer[:, first:] for answer in answers]))
+
+
+def _feeds_answers(chain: Chain) -> bool:
+    """Whether a stacked model knows nothing but its members' answers."""
+    method = "predict_proba" if chain.is_classifier else "predict"
+    return set(chain.model.stack_method_) == {method} and not chain.model.passthrough
+
+
+def _shares(model: Any) -> Floats:
+    weights = np.asarray(model.weights or np.ones(len(model.estimators_)), dtype=np.float64)
+    shares: Floats = weights / weights.sum()
+    return shares
+
+
 def as_sum(chain: Chain) -> Sum | None:
     """Give the members of an ensemble; None where this is not one, or not a weighted sum."""
     name = type(chain.model).__name__
@@ -60,8 +115,7 @@ def _of_vote(chain: Chain) -> Sum | None:
     model = chain.model
     if getattr(model, "voting", "soft") != "soft":
         return None
-    weights = np.asarray(model.weights or np.ones(len(model.estimators_)), dtype=np.float64)
-    shares = weights / weights.sum()
+    shares = _shares(model)
     members = [_member(chain, one) for one in model.estimators_]
     if any(one.is_classifier and not one.has("predict_proba") for one in members):
         return None
@@ -79,8 +133,7 @@ def _of_vote(chain: Chain) -> Sum | None:
 
 def _of_stack(chain: Chain) -> Sum | None:
     model = chain.model
-    methods = {"predict_proba"} if chain.is_classifier else {"predict"}
-    if set(model.stack_method_) != methods or model.passthrough:
+    if not _feeds_answers(chain):
         return None
     slopes = _final_slopes(model.final_estimator_)
     if slopes is None:

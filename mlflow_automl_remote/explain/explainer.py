@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -16,8 +17,14 @@ import numpy as np
 
 from mlflow_automl_remote.config import Task
 from mlflow_automl_remote.errors import DataError
-from mlflow_automl_remote.explain.chains import Chain, chain_of, describe, front_of
-from mlflow_automl_remote.explain.explanation import Explanation
+from mlflow_automl_remote.explain.chains import (
+    NAMES_WARNING,
+    Chain,
+    chain_of,
+    describe,
+    front_of,
+)
+from mlflow_automl_remote.explain.explanation import Explanation, Floats
 from mlflow_automl_remote.explain.outputs import Attributed, Method
 from mlflow_automl_remote.explain.shown import shown
 from mlflow_automl_remote.explain.tables import Ints, Table, as_table, take
@@ -31,6 +38,8 @@ TOLERANCE: Final = 1e-3
 MAX_VALUES: Final = 20_000_000
 """Values of one explanation, 160 MB; of wider data fewer rows are explained."""
 MIN_ELAPSED_S: Final = 1e-6
+ROWS_ASKED: Final = 1_000
+"""A whole model is asked for so many rows at least: for a few it takes hardly less."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +55,7 @@ def explain(  # noqa: PLR0913 - the one door of this room; all but three are nam
     seed: int,
     budget_s: float,
     features: Features = "raw",
+    n_jobs: int = 1,
     on_progress: Progress | None = None,
     clock: Clock = time.monotonic,
 ) -> Explanation:
@@ -66,6 +76,8 @@ def explain(  # noqa: PLR0913 - the one door of this room; all but three are nam
         budget_s: Time for everything.
         features: `raw` for the columns of X; `engineered` for what preprocessing and scaling make
             of them, such as each category of a column.
+        n_jobs: Threads that ask a model at a time where its answers are sampled. Values do not
+            depend on it.
         on_progress: Called with (rows done, rows in all) after each group of rows. It starts anew
             in the rare case that a cheap method does not fit the model after all.
         clock: Seconds that only grow.
@@ -83,13 +95,18 @@ def explain(  # noqa: PLR0913 - the one door of this room; all but three are nam
     rng = np.random.default_rng(seed)
     order = rng.permutation(problem.X.shape[0])
     shuffled = take(problem.background, rng.permutation(problem.background.shape[0]))
-    game = Game(chain=problem.chain, X=problem.X, background=shuffled, seed=seed)
+    game = Game(chain=problem.chain, X=problem.X, background=shuffled, seed=seed, n_jobs=n_jobs)
     fits = max(1, MAX_VALUES // (len(problem.feature_names) * problem.chain.n_outputs))
-    for method in methods(game):
-        parts = _explained(problem.X, order[:fits], method, watch, on_progress)
-        if parts:
-            return _gathered(problem, method, parts, order, seed=seed, elapsed_s=watch.elapsed_s())
-        _log.debug("%s values do not add up for this model; asking it instead", method.name)
+    with warnings.catch_warnings():
+        # The columns are in the fitted order; only some steps were given their names. `ask` says
+        # so too, but what it says can get lost between threads.
+        warnings.filterwarnings("ignore", message=NAMES_WARNING)
+        for method in methods(game):
+            parts = _explained(problem.X, order[:fits], method, watch, on_progress)
+            if parts:
+                elapsed_s = watch.elapsed_s()
+                return _gathered(problem, method, parts, order, seed=seed, elapsed_s=elapsed_s)
+            _log.debug("%s values do not add up for this model; asking it instead", method.name)
     raise DataError(
         f"The output of {describe(pipeline)} is not finite for these rows, so it cannot be "
         "explained. Look for missing or very large values in X."
@@ -108,12 +125,9 @@ class _Stopwatch:
         """Time since the beginning."""
         return self.clock() - self.began_s
 
-    def rows_that_fit(self, n_done: int) -> int:
-        """How many more rows fit the budget, if they take as long as those done."""
-        elapsed_s = self.elapsed_s()
-        if math.isinf(self.budget_s):
-            return MAX_VALUES
-        return math.ceil((self.budget_s - elapsed_s) * n_done / max(elapsed_s, MIN_ELAPSED_S))
+    def left_s(self) -> float:
+        """Time until the end."""
+        return self.budget_s - self.elapsed_s()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -194,24 +208,36 @@ def _explained(
     watch: _Stopwatch,
     on_progress: Progress | None,
 ) -> list[Attributed]:
-    """Explain rows in groups until the budget ends; nothing where values do not add up."""
+    """Explain rows in groups until the budget ends; nothing where values do not add up.
+
+    What is sampled is sampled less where all rows would not fit: more rows tell more than the same
+    rows more exactly.
+    """
     parts: list[Attributed] = []
+    output: Floats = np.empty((0, len(method.base_values)))
+    n_rounds = method.n_rounds
     n_done, n_next = 0, min(method.n_rows_first, method.n_rows_at_once)
     while n_done < len(ids) and n_next > 0:
         group = ids[n_done : n_done + n_next]
-        part = method.attribute(group)
-        if not _adds_up(method, part, take(X, group)):
+        if len(output) < n_done + len(group):
+            asked = ids[len(output) : max(n_done + len(group), len(output) + ROWS_ASKED)]
+            output = np.concatenate([output, method.output(take(X, asked))])
+        begun_s = watch.elapsed_s()
+        part = method.attribute(group, n_rounds)
+        if not _adds_up(method, part, output[n_done : n_done + len(group)]):
             return []
         parts.append(part)
-        n_done += len(part.values)
+        n_done += len(group)
         if on_progress:
             on_progress(n_done, len(ids))
-        n_next = min(method.n_rows_at_once, watch.rows_that_fit(n_done))
+        pace_s = max(watch.elapsed_s() - begun_s, MIN_ELAPSED_S) / (len(group) * n_rounds)
+        fits = min(watch.left_s() / pace_s, MAX_VALUES)
+        n_rounds = min(method.n_rounds, max(1, int(fits / max(1, len(ids) - n_done))))
+        n_next = min(max(1, method.n_rows_at_once // n_rounds), math.ceil(fits / n_rounds))
     return parts
 
 
-def _adds_up(method: Method, attributed: Attributed, X: Any) -> bool:
-    output = method.output(X)
+def _adds_up(method: Method, attributed: Attributed, output: Floats) -> bool:
     distance = np.abs(attributed.values.sum(axis=1) + method.base_values - output)
     return bool(np.all(distance <= TOLERANCE * np.maximum(1, np.abs(output))))
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from mlflow_automl_remote.explain.chains import Chain, Front, front_of
-from mlflow_automl_remote.explain.ensembles import Sum, as_sum
+from mlflow_automl_remote.explain.ensembles import Member, Sum, as_parts, as_sum
 from mlflow_automl_remote.explain.explanation import Floats, OutputSpace
 from mlflow_automl_remote.explain.fast_svm import accelerated
 from mlflow_automl_remote.explain.forests import ForestValues, forest_output, is_forest, space_of
@@ -23,11 +23,18 @@ from mlflow_automl_remote.explain.outputs import (
     margin_output,
     whole_output,
 )
-from mlflow_automl_remote.explain.sampled import Asked, Sampler, n_background_for
+from mlflow_automl_remote.explain.sampled import (
+    Asked,
+    AskedModel,
+    AskedTogether,
+    Sampler,
+    n_background_for,
+)
 from mlflow_automl_remote.explain.tables import Ints, Table, take
 
 ROWS_OF_A_FOREST: Final = 1024
 FIRST_ROWS_OF_A_FOREST: Final = 128
+FIRST_ROWS_SAMPLED: Final = 1
 ROWS_AT_ONCE: Final = 4096
 
 _log = logging.getLogger(__name__)
@@ -42,12 +49,14 @@ class Game:
         X: Rows to explain.
         background: In random order.
         seed: Of what is sampled.
+        n_jobs: Threads that ask models at a time.
     """
 
     chain: Chain
     X: Table
     background: Table
     seed: int
+    n_jobs: int = 1
 
     @property
     def n_players(self) -> int:
@@ -70,7 +79,11 @@ def methods(game: Game) -> Iterator[Method]:
         exact = _exact_method(game)
         if exact is not None:
             yield exact
-    yield _sampled(game)
+    n_background = n_background_for(game.n_players)
+    asked = _asked(game, game.chain, n_background)
+    yield _sampled(game, asked)
+    if isinstance(asked, AskedTogether):
+        yield _sampled(game, _asked_model(game, game.chain, n_background))
 
 
 def _exact_method(game: Game) -> Method | None:
@@ -97,7 +110,7 @@ def _read(front: Front, n_players: int) -> ForestValues | None:
 
 
 def _exact(name: str, values: Exact, output: Answer, space: OutputSpace, game: Game) -> Method:
-    def attribute(rows: Ints) -> Attributed:
+    def attribute(rows: Ints, _: int) -> Attributed:
         found = values.values(rows)
         return Attributed(values=found, squared_error=np.zeros_like(found))
 
@@ -113,20 +126,38 @@ def _exact(name: str, values: Exact, output: Answer, space: OutputSpace, game: G
     )
 
 
-def _sampled(game: Game) -> Method:
-    """Ask the model itself for mixed rows, in its own output space."""
+def _asked(game: Game, chain: Chain, n_background: int | None) -> Asked:
+    """Ask a model, or the members of an ensemble, theirs too, each behind its own first steps."""
+    parts = as_parts(chain)
+    if parts is None:
+        return _asked_model(game, chain, n_background)
+    asked = [_asked(game, member, n_background) for member in parts.members]
+    return AskedTogether(parts=asked, combine=parts.combine)
+
+
+def _asked_model(game: Game, chain: Chain, n_background: int | None) -> Asked:
+    front = game.front(chain, n_background)
+    return AskedModel(front=front, output=whole_output(accelerated(front))[0])
+
+
+def _sampler(game: Game, asked: Asked) -> Sampler:
+    return Sampler(asked, n_players=game.n_players, seed=game.seed, n_jobs=game.n_jobs)
+
+
+def _sampled(game: Game, asked: Asked) -> Method:
+    """Ask for mixed rows, in the model's own output space."""
     output, space = whole_output(game.chain)
-    front = game.front(game.chain, n_background_for(game.n_players))
-    inner = whole_output(accelerated(front))[0]
-    sampler = Sampler([Asked(front=front, output=inner)], n_players=game.n_players, seed=game.seed)
+    sampler = _sampler(game, asked)
     return Method(
         name="exact" if sampler.is_exact else "permutation",
         output_space=space,
         output=output,
         base_values=sampler.base_values,
-        n_background=len(front.rows.background),
+        n_background=len(asked.rows.background),
         attribute=sampler.attribute,
         n_rows_at_once=sampler.n_rows_at_once,
+        n_rows_first=FIRST_ROWS_SAMPLED,
+        n_rounds=sampler.n_rounds,
     )
 
 
@@ -138,18 +169,24 @@ def _by_members(game: Game, whole: Sum) -> Method | None:
     exact = [_is_exact(game.front(member.chain, 1)) for member in whole.members]
     n_background = None if all(exact) else n_background_for(game.n_players)
     parts: list[tuple[Exact, Floats]] = []
-    asked: list[Asked] = []
+    asked: list[Member] = []
     for member, is_exact in zip(whole.members, exact, strict=True):
-        front = game.front(member.chain, n_background)
         if not is_exact:
-            asked.append(_weighted(front, member.weights))
+            asked.append(member)
             continue
+        front = game.front(member.chain, n_background)
         linear = is_linear(front)
         values = LinearValues(front, game.n_players) if linear else _read(front, game.n_players)
         if values is None:
             return None
         parts.append((values, member.weights))
-    sampler = Sampler(asked, n_players=game.n_players, seed=game.seed) if asked else None
+    sampler = None
+    if asked:
+        added = AskedTogether(
+            parts=[_asked(game, member.chain, n_background) for member in asked],
+            combine=lambda answers: _added(asked, answers),
+        )
+        sampler = _sampler(game, added)
     return _sum_method(game, whole, parts, sampler)
 
 
@@ -160,9 +197,10 @@ def _is_exact(front: Front) -> bool:
     return is_linear(front) or is_forest(front)
 
 
-def _weighted(front: Front, weights: Floats) -> Asked:
-    inner = whole_output(accelerated(front))[0]
-    return Asked(front=front, output=lambda table: inner(table) @ weights)
+def _added(members: Sequence[Member], answers: Sequence[Floats]) -> Floats:
+    weighted = [answer @ one.weights for one, answer in zip(members, answers, strict=True)]
+    total: Floats = np.sum(weighted, axis=0)
+    return total
 
 
 def _sum_method(
@@ -172,12 +210,12 @@ def _sum_method(
     if sampler is not None:
         n_background = min(n_background, n_background_for(game.n_players))
 
-    def attribute(rows: Ints) -> Attributed:
+    def attribute(rows: Ints, n_rounds: int) -> Attributed:
         values = sum(one.values(rows) @ weights for one, weights in parts)
         if sampler is None:
             exact = np.asarray(values)
             return Attributed(values=exact, squared_error=np.zeros_like(exact))
-        found = sampler.attribute(rows)
+        found = sampler.attribute(rows, n_rounds)
         return Attributed(values=found.values + values, squared_error=found.squared_error)
 
     # Members leave out a constant, so the base is what is left of the ensemble's own output.
@@ -191,5 +229,6 @@ def _sum_method(
         n_background=n_background,
         attribute=attribute,
         n_rows_at_once=ROWS_OF_A_FOREST if sampler is None else sampler.n_rows_at_once,
-        n_rows_first=FIRST_ROWS_OF_A_FOREST,
+        n_rows_first=FIRST_ROWS_OF_A_FOREST if sampler is None else FIRST_ROWS_SAMPLED,
+        n_rounds=1 if sampler is None else sampler.n_rounds,
     )

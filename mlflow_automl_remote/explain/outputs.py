@@ -54,9 +54,10 @@ class Method:
         output: Raw rows (n, d) to (n, outputs), by the pipeline itself.
         base_values: Mean output over the background, (outputs,).
         n_background: Background rows used.
-        attribute: Explains rows by their numbers in X.
-        n_rows_at_once: Rows that it explains best in one call.
+        attribute: Explains rows by their numbers in X, in so many rounds of sampling.
+        n_rows_at_once: Rows that it explains best in one call, with one round for each.
         n_rows_first: The most rows of the first call, from which the time of others is known.
+        n_rounds: Rounds that a row is worth where there is time; 1 for what is not sampled.
     """
 
     name: str
@@ -64,9 +65,10 @@ class Method:
     output: Answer
     base_values: Floats
     n_background: int
-    attribute: Callable[[Ints], Attributed]
+    attribute: Callable[[Ints, int], Attributed]
     n_rows_at_once: int
     n_rows_first: int = 4096
+    n_rounds: int = 1
 
 
 def whole_output(chain: Chain) -> tuple[Answer, OutputSpace]:

@@ -47,7 +47,7 @@ from mlflow_automl_remote.explain import explain
 from mlflow_automl_remote.explain.chains import chain_of, front_of
 from mlflow_automl_remote.explain.fast_svm import accelerated
 from mlflow_automl_remote.explain.outputs import whole_output
-from mlflow_automl_remote.explain.sampled import Asked, Sampler
+from mlflow_automl_remote.explain.sampled import AskedModel, Sampler
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -307,16 +307,16 @@ def test_exact_values_are_shapleys(scaler, model, explainer):
 def asked(pipeline, X, background):
     chain = chain_of(pipeline)
     front = front_of(chain, X, background)
-    return Asked(front=front, output=whole_output(front.rest)[0])
+    return AskedModel(front=front, output=whole_output(front.rest)[0])
 
 
 def test_sampled_values_are_within_their_stated_error_of_shapleys():
     """The distance to the definition is what `standard_error` says, neither more nor far less."""
     X, y = classification(3, n_columns=4)
     pipeline = fitted(StandardScaler(), KNeighborsClassifier(), X, y)
-    sampler = Sampler([asked(pipeline, X[-20:], X[:16])], n_players=4, seed=3)
+    sampler = Sampler(asked(pipeline, X[-20:], X[:16]), n_players=4, seed=3)
     sampler.is_exact = False
-    attributed = sampler.attribute(np.arange(20))
+    attributed = sampler.attribute(np.arange(20), sampler.n_rounds)
     truth = np.stack([brute_force(pipeline.predict_proba, X[:16], x) for x in X[-20:]])
     distance = np.sqrt(((attributed.values - truth) ** 2).mean())
     stated = np.sqrt(attributed.squared_error.mean())
@@ -327,10 +327,10 @@ def test_enumerated_and_sampled_values_agree():
     """Both methods answer the same question."""
     X, y = classification(2, n_columns=6)
     pipeline = fitted(StandardScaler(), SVC(), X, y)
-    sampler = Sampler([asked(pipeline, X[-4:], X[:8])], n_players=6, seed=0)
-    exact = sampler.attribute(np.arange(4))
+    sampler = Sampler(asked(pipeline, X[-4:], X[:8]), n_players=6, seed=0)
+    exact = sampler.attribute(np.arange(4), 1)
     sampler.is_exact = False
-    sampled = sampler.attribute(np.arange(4))
+    sampled = sampler.attribute(np.arange(4), sampler.n_rounds)
     assert exact.squared_error.max() == 0 < sampled.squared_error.max()
     assert np.abs(exact.values - sampled.values).max() < 6 * np.sqrt(sampled.squared_error.max())
 
@@ -404,12 +404,36 @@ def test_when_the_budget_ends_the_rows_explained_so_far_are_kept(model):
 
 
 def test_a_row_is_explained_alike_with_and_without_the_others():
-    """The sampled orders belong to the row, so a cut-off explanation is a part of the whole."""
+    """The sampled orders belong to the row, whichever rows come with it."""
     X, y = classification(2)
     pipeline = fitted(StandardScaler(), KNeighborsClassifier(), X, y)
-    whole = explained(pipeline, X[:20], X[:30])
-    part = explained(pipeline, X[:20], X[:30], budget_s=2.5, clock=FakeClock())
-    np.testing.assert_allclose(whole.values[part.rows], part.values)
+    sampler = Sampler(asked(pipeline, X[:30], X[:16]), n_players=9, seed=0)
+    whole = sampler.attribute(np.arange(30), 2).values
+    np.testing.assert_allclose(whole[7:9], sampler.attribute(np.arange(7, 9), 2).values)
+
+
+def test_threads_that_ask_side_by_side_change_no_value():
+    """What is explained with several cores is what one core explains."""
+    X, y = classification(3)
+    pipeline = fitted(StandardScaler(), KNeighborsClassifier(), X, y)
+    alone = explained(pipeline, X[:20], X[:12], budget_s=math.inf)
+    together = explained(pipeline, X[:20], X[:12], budget_s=math.inf, n_jobs=3)
+    np.testing.assert_allclose(together.values, alone.values)
+    assert together.standard_error == pytest.approx(alone.standard_error)
+
+
+def test_a_slow_model_is_sampled_less_so_that_more_rows_are_explained():
+    """Ten times the seconds give all rows in many rounds, few seconds most rows in one."""
+    X, y = classification(2)
+    pipeline = fitted(StandardScaler(), KNeighborsClassifier(), X, y)
+    n_rounds = Sampler(asked(pipeline, X, X[:20]), n_players=9, seed=0).n_rounds
+    assert n_rounds > 3
+    slow = explained(pipeline, X[:20], X, budget_s=8, clock=FakeClock())
+    thorough = explained(pipeline, X[:20], X, budget_s=8_000, clock=FakeClock())
+    assert thorough.complete
+    assert len(slow.values) > 0
+    assert slow.standard_error > 1.5 * thorough.standard_error
+    assert off_by(pipeline, slow) < 1e-3
 
 
 @pytest.mark.parametrize("name", ["LogisticRegression", "RandomForest", "XGBoost", "KNN"])

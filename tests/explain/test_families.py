@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -15,8 +16,11 @@ from sklearn.preprocessing import StandardScaler
 sys.path.insert(0, str(Path(__file__).parent))
 import engine
 
-from mlflow_automl_remote.automl import data
+from mlflow_automl_remote.automl import assembly, data
 from mlflow_automl_remote.automl.components import MODELS
+from mlflow_automl_remote.explain.chains import chain_of
+from mlflow_automl_remote.explain.ensembles import as_parts
+from mlflow_automl_remote.explain.outputs import whole_output
 
 FAMILIES = [(task, name) for task in ("classification", "regression") for name in MODELS[task]]
 EXACT_TREES = (
@@ -124,6 +128,29 @@ def test_a_stack_is_explained_as_shapley_defines_it(task, of_task):
     result = check(stacked, found.X)
     assert result.explainer == "members+exact"
     assert result.output_space == ("value" if task == "regression" else "margin")
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_vote_at_a_temperature_and_a_stack_with_a_forest_are_asked_by_their_members(n_classes):
+    """What they make of their answers is no sum; it is explained as Shapley defines it."""
+    found = engine.dataset("classification", n_classes)
+    members = [engine.fitted(name, found) for name in ("ExtremeRandomTrees", "KNN", "LightGBM")]
+    mean = engine.vote(members[:2], [2.0, 1.0])
+    fed = np.hstack(
+        [one.predict_proba(found.X)[:, n_classes == 2 :] for one in (mean, members[2])]
+    )
+    codes = np.searchsorted(found.classes, found.y)
+    forest = ExtraTreesClassifier(5, random_state=0).fit(fed, codes)
+    linear = make_pipeline(StandardScaler(), LogisticRegression()).fit(fed, codes)
+    stacked = engine.stack(
+        [mean, members[2]], engine.vote([forest, linear], [1, 1]), found.classes
+    )
+    for model in (stacked, assembly.at_temperature(engine.vote(members, [1, 1, 1]), 0.5)):
+        assert check(model, found.X).explainer == "exact"
+        chain = chain_of(model)
+        parts = as_parts(chain)
+        answers = [whole_output(member)[0](found.X) for member in parts.members]
+        np.testing.assert_allclose(parts.combine(answers), model.predict_proba(found.X))
 
 
 def test_an_ensemble_of_two_classes_speaks_for_both():
