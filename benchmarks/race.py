@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -66,10 +67,15 @@ def run_of(key: Key) -> tuple[str, str, float | None, int]:
 
 
 def read(results: Path) -> dict[Key, Line]:
-    """Give the last line of each run that ended with a loss."""
+    """Give the last line of each run that ended with a loss, or where all failed, of those."""
     file = results / LINES
-    lines = map(json.loads, file.read_text().splitlines()) if file.exists() else iter(())
-    return {key_of(line): line for line in lines if line.get("loss") is not None}
+    lines = [json.loads(each) for each in file.read_text().splitlines()] if file.exists() else []
+    failed = {key_of(line): {**line, "loss": math.inf} for line in lines if not _is_whole(line)}
+    return failed | {key_of(line): line for line in lines if _is_whole(line)}
+
+
+def _is_whole(line: Line) -> bool:
+    return line.get("loss") is not None
 
 
 def of_budget(lines: Iterable[Line], budget: float) -> list[Line]:
@@ -109,8 +115,9 @@ def run(arguments: argparse.Namespace, key: Key) -> None:
 def standings(lines: Iterable[Line]) -> tuple[list[Standing], int]:
     """Rank the frameworks of one budget over the tables and seeds that all of them ran.
 
-    Regret is 0 for the best of a table and 1 for a model that always says the same (without one,
-    for the worst). The interval is a bootstrap over tables, of 95 %.
+    One that failed on a table is its last. Regret is 0 for the best of a table and 1 for a model
+    that always says the same (without one, for the worst). The interval is a bootstrap over
+    tables, of 95 %.
     """
     cells: dict[tuple[str, int], dict[str, Line]] = {}
     for line in lines:
@@ -122,7 +129,7 @@ def standings(lines: Iterable[Line]) -> tuple[list[Standing], int]:
     losses = np.array([[cell[name]["loss"] for name in names] for cell in whole])
     best = losses.min(axis=1, keepdims=True)
     worst = [
-        cell[ZERO]["loss"] if ZERO in cell else max(row)
+        cell[ZERO]["loss"] if ZERO in cell else max(row[np.isfinite(row)])
         for cell, row in zip(whole, losses, strict=True)
     ]
     span = np.maximum(np.array(worst)[:, None] - best, 1e-12)
@@ -130,8 +137,12 @@ def standings(lines: Iterable[Line]) -> tuple[list[Standing], int]:
     ranks = 1 + (losses[:, :, None] > losses[:, None, :]).sum(2) + _ties(losses)
     overruns = [
         max(
-            cell[name]["wall_s"] - cell[name].get("import_s", 0) - cell[name]["budget"]
-            for cell in whole
+            (
+                cell[name]["wall_s"] - cell[name].get("import_s", 0) - cell[name]["budget"]
+                for cell in whole
+                if math.isfinite(cell[name]["loss"])
+            ),
+            default=math.nan,
         )
         for name in names
     ]
@@ -189,10 +200,14 @@ def _losses(lines: Sequence[Line], ranked: Sequence[Standing]) -> str:
     rows = [f"| table (loss) | {' | '.join(names)} |", "|" + " --- |" * (len(names) + 1)]
     for table, seed in sorted({(table, seed) for table, seed, _ in found}):
         cells = [found.get((table, seed, name)) for name in names]
-        shown = [f"{cell['loss']:.5g}" if cell else "" for cell in cells]
+        shown = [_shown(cell["loss"]) if cell else "" for cell in cells]
         label = f"{table}, seed {seed}" if seed else table
         rows.append(f"| {label} ({metrics[table]}) | {' | '.join(shown)} |")
     return "\n".join(rows)
+
+
+def _shown(loss: float) -> str:
+    return f"{loss:.5g}" if math.isfinite(loss) else "failed"
 
 
 def _draw(ranked: Sequence[Standing], n_tables: int, budget: float, path: Path) -> None:
