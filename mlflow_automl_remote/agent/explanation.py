@@ -82,7 +82,9 @@ def explain_model(request: ExplanationRequest) -> ExplanationResult:
         n_background=N_BACKGROUND,
         n_rows=N_ROWS,
     )
-    with threadpool_limits(1):  # the cores go to threads that each ask the model
+    alone = [name for name in pipeline.get_params() if name.split("__")[-1] == "n_jobs"]
+    pipeline.set_params(**dict.fromkeys(alone, 1))
+    with threadpool_limits(1):  # the cores go to threads that each ask the models
         explanation = explain.explain(
             pipeline,
             take_rows(dataset.X, chosen.background),
