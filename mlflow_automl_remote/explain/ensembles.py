@@ -8,7 +8,7 @@ the steps that keep columns apart, which need not be gone through for every ques
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from mlflow_automl_remote.explain.chains import Chain, chain_of
 from mlflow_automl_remote.explain.explanation import Floats, OutputSpace
-from mlflow_automl_remote.explain.outputs import Answer, margin_output, whole_output
+from mlflow_automl_remote.explain.outputs import Answer, Combine, margin_output, whole_output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,7 +57,7 @@ class Parts:
     """
 
     members: tuple[Chain, ...]
-    combine: Callable[[Sequence[Floats]], Floats]
+    combine: Combine
 
 
 def as_parts(chain: Chain) -> Parts | None:
@@ -81,7 +81,7 @@ def as_parts(chain: Chain) -> Parts | None:
     return Parts(members=members, combine=lambda answers: np.tensordot(shares, answers, axes=1))
 
 
-def _final(chain: Chain) -> Callable[[Sequence[Floats]], Floats]:
+def _final(chain: Chain) -> Combine:
     """Give what a stacked model makes of its members' answers."""
     last = chain_of(chain.model.final_estimator_)
     output = whole_output(last)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +15,8 @@ from mlflow_automl_remote.explain.tables import Ints
 
 Answer = Callable[[Any], Floats]
 """Rows of any form to (rows, outputs)."""
+Combine = Callable[[Sequence[Floats]], Floats]
+"""The answers of several models for the same rows to one answer, (rows, outputs)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,7 +9,7 @@ often. The differences along a walk telescope, so the values of a row always add
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -20,10 +20,8 @@ from numpy.typing import NDArray
 
 from mlflow_automl_remote.explain.chains import Front
 from mlflow_automl_remote.explain.explanation import Floats
-from mlflow_automl_remote.explain.outputs import Answer, Attributed
+from mlflow_automl_remote.explain.outputs import Answer, Attributed, Combine
 from mlflow_automl_remote.explain.tables import Encoded, Ints
-
-Combine = Callable[[Sequence[Floats]], Floats]
 
 N_BACKGROUND: Final = 20
 MIN_BACKGROUND: Final = 5
