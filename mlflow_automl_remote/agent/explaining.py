@@ -40,7 +40,7 @@ class Explaining:
         config: The settings.
         recorder: Where everything is recorded.
         step: Runs one thing in a process.
-        n_cores: That each may keep busy: nothing else runs by then.
+        n_jobs: Threads that ask a model at a time; nothing else runs by then.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Explaining:
         recorder: Recorder,
         step: Step,
         *,
-        n_cores: int = 1,
+        n_jobs: int,
     ) -> None:
         self._workspace = workspace
         self._config = config
         self._recorder = recorder
         self._step = step
-        self._n_cores = n_cores
+        self._n_jobs = n_jobs
 
     def at_the_end(self) -> list[int]:
         """Give the iterations that the settings want explained and that are not, best first."""
@@ -96,7 +96,7 @@ class Explaining:
             data_dir=self._workspace / "data",
             output_dir=self._workspace / "work" / "explanation",
             seed=self._config.seed,
-            n_jobs=self._n_cores,
+            n_jobs=self._n_jobs,
         )
         begin = time.monotonic()
         call = Call(
@@ -105,7 +105,6 @@ class Explaining:
             output_dir=request.output_dir,
             reads=(request.model_path, request.data_dir),
             timeout_s=EXPLANATION_TIMEOUT_S,
-            n_threads=self._n_cores,
         )
         finished = self._step(call)
         duration_s = time.monotonic() - begin

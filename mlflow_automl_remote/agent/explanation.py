@@ -23,7 +23,7 @@ class ExplanationRequest:
     """What to explain: the model folder of an iteration, on which data, and where to write.
 
     Attributes:
-        n_jobs: Cores that it may keep busy.
+        n_jobs: Threads that ask the model at a time.
     """
 
     model_path: Path
@@ -65,7 +65,6 @@ def explain_model(request: ExplanationRequest) -> ExplanationResult:
         DataError: The model cannot be explained for these rows.
     """
     import mlflow.sklearn
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     from mlflow_automl_remote import explain
     from mlflow_automl_remote.automl.data import open_dataset, take_rows
@@ -82,20 +81,20 @@ def explain_model(request: ExplanationRequest) -> ExplanationResult:
         n_background=N_BACKGROUND,
         n_rows=N_ROWS,
     )
+    # The cores go to threads that each ask the models, which would each take all of them.
     alone = [name for name in pipeline.get_params() if name.split("__")[-1] == "n_jobs"]
     pipeline.set_params(**dict.fromkeys(alone, 1))
-    with threadpool_limits(1):  # the cores go to threads that each ask the models
-        explanation = explain.explain(
-            pipeline,
-            take_rows(dataset.X, chosen.background),
-            take_rows(dataset.X, chosen.rows),
-            feature_names=_names(dataset),
-            class_names=class_names,
-            task=dataset.task,
-            seed=request.seed,
-            budget_s=EXPLANATION_BUDGET_S,
-            n_jobs=request.n_jobs,
-        )
+    explanation = explain.explain(
+        pipeline,
+        take_rows(dataset.X, chosen.background),
+        take_rows(dataset.X, chosen.rows),
+        feature_names=_names(dataset),
+        class_names=class_names,
+        task=dataset.task,
+        seed=request.seed,
+        budget_s=EXPLANATION_BUDGET_S,
+        n_jobs=request.n_jobs,
+    )
     explain.write(explanation, request.output_dir)
     return ExplanationResult(
         explainer=explanation.explainer,

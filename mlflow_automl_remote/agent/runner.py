@@ -328,20 +328,19 @@ class Agent:
             self._config,
             self._recorder,
             partial(self._step, executor),
-            n_cores=self._n_cores_to_explain(executor.capacity()),
+            n_jobs=self._n_jobs_to_explain(executor.capacity()),
         )
         numbers = explaining.at_the_end() if at_the_end else []
         while numbers := [*numbers, *self._control.take_to_explain()]:
             explaining.explain(numbers, lambda: self._control.is_stopped and at_the_end)
             numbers = []
 
-    def _n_cores_to_explain(self, capacity: Capacity) -> int:
-        """Give all of one machine; where cores are reserved or limited, those of an iteration."""
-        plan = self._recorder.state.plan
+    def _n_jobs_to_explain(self, capacity: Capacity) -> int:
+        """Give all cores of the machine or those that an iteration may have; one of a cluster."""
+        if capacity.is_reserved:
+            return 1
         asked = self._config.max_cores_per_iteration or -1
-        if plan is not None and (capacity.is_reserved or asked > 0):
-            return plan.n_threads
-        return max(1, capacity.n_cores_of_one)
+        return min(asked, capacity.n_cores) if asked > 0 else capacity.n_cores
 
     def _explain_afterwards(self) -> None:
         """Explain what was asked for after the sweep had ended."""

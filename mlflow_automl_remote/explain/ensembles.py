@@ -62,23 +62,33 @@ class Parts:
 
 def as_parts(chain: Chain) -> Parts | None:
     """Give what an ensemble asks, and what it makes of that; None where this is not one."""
-    name, model = type(chain.model).__name__, chain.model
-    if name not in (
-        "VotingClassifier",
-        "VotingRegressor",
-        "StackingClassifier",
-        "StackingRegressor",
-    ):
+    members = _members(chain)
+    if members is None:
         return None
-    members = tuple(_member(chain, one) for one in model.estimators_)
+    if _is_stack(chain):
+        return Parts(members=members, combine=_final(chain))
+    shares = _shares(chain.model)
+    return Parts(members=members, combine=lambda answers: np.tensordot(shares, answers, axes=1))
+
+
+def _members(chain: Chain) -> tuple[Chain, ...] | None:
+    """Give the members of an ensemble that knows nothing but their probabilities or numbers."""
+    name, model = type(chain.model).__name__, chain.model
+    if name in ("VotingClassifier", "VotingRegressor"):
+        is_plain = getattr(model, "voting", "soft") == "soft"
+    elif _is_stack(chain):
+        method = "predict_proba" if chain.is_classifier else "predict"
+        is_plain = set(model.stack_method_) == {method} and not model.passthrough
+    else:
+        return None
+    members = tuple(_member(chain, one) for one in model.estimators_) if is_plain else ()
     if any(one.is_classifier and not one.has("predict_proba") for one in members):
         return None
-    if name.startswith("Stacking"):
-        return Parts(members=members, combine=_final(chain)) if _feeds_answers(chain) else None
-    if getattr(model, "voting", "soft") != "soft":
-        return None
-    shares = _shares(model)
-    return Parts(members=members, combine=lambda answers: np.tensordot(shares, answers, axes=1))
+    return members or None
+
+
+def _is_stack(chain: Chain) -> bool:
+    return type(chain.model).__name__ in ("StackingClassifier", "StackingRegressor")
 
 
 def _final(chain: Chain) -> Combine:
@@ -89,12 +99,6 @@ def _final(chain: Chain) -> Combine:
     return lambda answers: output(np.hstack([answer[:, first:] for answer in answers]))
 
 
-def _feeds_answers(chain: Chain) -> bool:
-    """Whether a stacked model knows nothing but its members' answers."""
-    method = "predict_proba" if chain.is_classifier else "predict"
-    return set(chain.model.stack_method_) == {method} and not chain.model.passthrough
-
-
 def _shares(model: Any) -> Floats:
     weights = np.asarray(model.weights or np.ones(len(model.estimators_)), dtype=np.float64)
     shares: Floats = weights / weights.sum()
@@ -103,22 +107,14 @@ def _shares(model: Any) -> Floats:
 
 def as_sum(chain: Chain) -> Sum | None:
     """Give the members of an ensemble; None where this is not one, or not a weighted sum."""
-    name = type(chain.model).__name__
-    if name in ("VotingClassifier", "VotingRegressor"):
-        return _of_vote(chain)
-    if name in ("StackingClassifier", "StackingRegressor"):
-        return _of_stack(chain)
-    return None
+    members = _members(chain)
+    if members is None:
+        return None
+    return _of_stack(chain, members) if _is_stack(chain) else _of_vote(chain, members)
 
 
-def _of_vote(chain: Chain) -> Sum | None:
-    model = chain.model
-    if getattr(model, "voting", "soft") != "soft":
-        return None
-    shares = _shares(model)
-    members = [_member(chain, one) for one in model.estimators_]
-    if any(one.is_classifier and not one.has("predict_proba") for one in members):
-        return None
+def _of_vote(chain: Chain, members: Sequence[Chain]) -> Sum:
+    shares = _shares(chain.model)
     output, space = whole_output(chain)
     return Sum(
         members=tuple(
@@ -131,16 +127,12 @@ def _of_vote(chain: Chain) -> Sum | None:
     )
 
 
-def _of_stack(chain: Chain) -> Sum | None:
-    model = chain.model
-    if not _feeds_answers(chain):
-        return None
-    slopes = _final_slopes(model.final_estimator_)
+def _of_stack(chain: Chain, chains: Sequence[Chain]) -> Sum | None:
+    slopes = _final_slopes(chain.model.final_estimator_)
     if slopes is None:
         return None
     members, start = [], 0
-    for one in model.estimators_:
-        member = _member(chain, one)
+    for member in chains:
         n_outputs = member.n_outputs
         n_fed = 1 if n_outputs == 2 else n_outputs
         weights = np.zeros((n_outputs, slopes.shape[1]))
