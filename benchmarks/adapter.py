@@ -33,6 +33,7 @@ SECONDS_TO_PREDICT = 3.0
 SHARE_TO_PREDICT = 0.1
 """Of the budget, beside these seconds: what the rows to predict may take of one core. Boosters and
 all models of large tables use all cores."""
+MOST_SECONDS_TO_PREDICT = 12.0
 SECONDS_BEYOND = 1.0
 """Of the budget, what predictions that take so long may use beyond it."""
 EXTRA = "AUTOML_RACE_SETTINGS"
@@ -103,6 +104,7 @@ def _settings(ctx: Any) -> dict[str, object]:
     import json
 
     predict_s = SECONDS_TO_PREDICT + SHARE_TO_PREDICT * ctx.budget
+    predict_s = min(predict_s, MOST_SECONDS_TO_PREDICT)
     before_s = predict_s / ctx.cores - SECONDS_BEYOND
     return {
         "task": "regression" if ctx.task == "regression" else "classification",

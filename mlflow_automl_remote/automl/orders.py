@@ -120,7 +120,7 @@ class Orders:
         driver: Driver | None,
     ) -> Job:
         """Ask for an ensemble of some of the best iterations."""
-        members = self.members(best, driver)
+        members = self.members(best, driver, proposal.model)
         order = EnsembleOrder(
             kind=proposal.model,
             members=members,
@@ -131,21 +131,22 @@ class Orders:
             save_model=self.save_model,
             load_model=self.load_model,
             save_charts=self.save_charts,
-            n_folds=None if driver is None else driver.n_folds_for_ensembles(),
+            n_folds=None if driver is None else driver.n_folds_for(proposal.model),
         )
         reads = (self.data_dir, *(member.folder for member in members))
         return Job(function=run_ensemble, argument=order, reads=reads)
 
     def members(
-        self, best: Sequence[tuple[Proposal, Scored]], driver: Driver | None
+        self, best: Sequence[tuple[Proposal, Scored]], driver: Driver | None, kind: str
     ) -> tuple[Member, ...]:
         """Give the iterations that an ensemble may use, those of a race first.
 
         Args:
             best: Finished iterations, the best first; ensembles are passed over.
             driver: Of the race, if there is one.
+            kind: `VotingEnsemble` or `StackEnsemble`.
         """
-        runners = [] if driver is None else driver.best()
+        runners = [] if driver is None else driver.best(kind)
         predict_ms = {
             each.number: (scored.predict_ms_per_row or 0.0)
             / (n_models_of(self.config) or count_models(self.folder_of(each.number)))

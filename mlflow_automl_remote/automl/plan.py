@@ -42,6 +42,8 @@ SHARE_OF_EXPERIMENT: Final = 0.25
 """Of the time of the whole sweep, what one iteration may be predicted to take."""
 SHARE_OF_RACE: Final = 0.15
 """The same of the fit of one fold in a race, where each has a slice of the time."""
+LONG_S: Final = 50.0
+"""Of a sweep, from which on a second for a stack of numbers brings more than the search."""
 LARGE_CELLS: Final = 200_000.0
 """Of a table from which on a fold is worth a process, and a way to another machine."""
 BYTES_PER_CELL: Final = 16.0
@@ -154,7 +156,8 @@ def _ensembles(config: AutoMLConfig, dataset: Dataset) -> tuple[tuple[str, ...],
     n_classes = len(dataset.classes) if dataset.task == "classification" else 0
     by_default = config.enable_stack_ensemble is None
     has_forest = by_forest(dataset.n_rows, config.n_candidates, n_classes)
-    if config.races and by_default and not has_forest:
+    is_long = n_classes > 0 or (config.experiment_timeout_s or 0.0) >= LONG_S
+    if config.races and by_default and not (has_forest and is_long):
         # It has better use for its last seconds: its votes are of many models already.
         return without, {}
     if n_classes > MAX_CLASSES_TO_STACK and without != config.ensembles:

@@ -297,12 +297,15 @@ class Sweep:
 
     def _ensembles(self) -> list[Proposal]:
         """Propose the ensembles that have not ended yet; none without two pipelines."""
-        if self._stopping.exit_reason or len(self._orders.members(self._best(), self._driver)) < 2:
+        kinds = self.plan.ensembles
+        if self._stopping.exit_reason or not kinds:
+            return []
+        if len(self._orders.members(self._best(), self._driver, kinds[0])) < 2:
             return []
         used = set(self._began_at_ms) | {each.proposal.number for each in self._outcomes}
         used |= {each.proposal.number for each in self._history}
         return ensembles_to_run(
-            self.plan.ensembles, self._past_ensembles, used, n_iterations=self._config.iterations
+            kinds, self._past_ensembles, used, n_iterations=self._config.iterations
         )
 
     def _best(self) -> list[tuple[Proposal, Scored]]:

@@ -177,8 +177,9 @@ class Fields(BaseModel):
         default=None,
         description=(
             "One of the last iterations is a model of the predictions of the best pipelines: a "
-            "forest for few rows of more than two classes, else a linear one. Default: from 20 "
-            "iterations on; against the clock only where it is a forest."
+            "forest and a linear one for numbers and few rows of more than two classes, else a "
+            "linear one. Default: from 20 iterations on; against the clock only where there is a "
+            "forest, for numbers from 50 seconds on."
         ),
     )
     ensemble_iterations: int | None = Field(

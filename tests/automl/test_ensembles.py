@@ -17,6 +17,7 @@ from mlflow_automl_remote.automl import assembly, data, evaluation, predictions
 from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.ensemble.blends import (
     LEARN,
+    MOST_CELLS_OF_NUMBERS,
     TEMPERATURES,
     TEMPERATURES_OF_BAGS,
     Predictions,
@@ -32,6 +33,11 @@ from mlflow_automl_remote.automl.splits import make_splits
 from mlflow_automl_remote.config import AutoMLConfig, Task
 
 KINDS = ("VotingEnsemble", "StackEnsemble")
+REGRESSION = AutoMLConfig.parse({"task": "regression", "primary_metric": "r2_score"})
+
+
+def _numbers(y: np.ndarray) -> Dataset:
+    return data.check({"X": y.reshape(-1, 1), "y": y}, "regression")
 
 
 def _error(truth: np.ndarray):
@@ -284,6 +290,35 @@ def test_a_stack_learns_which_classes_are_taken_for_which(tmp_path: Path) -> Non
     assert found["StackEnsemble"].metrics["log_loss"] < 0.6
     assert found["VotingEnsemble"].metrics["log_loss"] > 1.0
     assert found["StackEnsemble"].hyperparameters["model__members"] == "0, 1, 2, 3"
+
+
+def test_a_stack_learns_where_which_pipeline_errs(tmp_path: Path) -> None:
+    """Of pipelines that are wrong about small or about large numbers only; weights mix both."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=1_000)
+    dataset = data.check({"X": y.reshape(-1, 1), "y": y}, "regression")
+    wrong = rng.normal(scale=0.5, size=(2, 1_000))
+    candidates = [y + wrong[0] * (y < 0), y + wrong[1] * (y >= 0)]
+    found = {}
+    for kind in KINDS:
+        folder = tmp_path / kind
+        folder.mkdir()
+        settings = {"primary_metric": "root_mean_squared_error", "n_cross_validations": 4}
+        result = _run(folder, "regression", kind, candidates, dataset, **settings)
+        found[kind] = result.metrics["root_mean_squared_error"]
+    assert found["StackEnsemble"] < 0.9 * found["VotingEnsemble"]
+
+
+def test_a_stack_of_numbers_learns_from_part_of_many_rows() -> None:
+    """Its forest is no larger than that of fewer rows, and it predicts as well."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=400_000)
+    values = y + rng.normal(scale=0.1, size=(2, len(y)))
+    known = Predictions(values=values, y=y, weight=np.ones(len(y)), classes=np.array([]))
+    stack = LEARN["StackEnsemble"](known, Scorer(REGRESSION, _numbers(y)), 0)
+    n_learnt = stack.final.estimators_[0].estimators_[0].tree_.n_node_samples[0]
+    assert n_learnt == MOST_CELLS_OF_NUMBERS // 2
+    assert np.sqrt(np.mean((stack.predict(values) - y) ** 2)) < 0.08
 
 
 def test_a_stack_that_would_be_too_slow_is_of_those_that_a_vote_would_choose() -> None:

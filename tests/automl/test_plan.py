@@ -145,6 +145,22 @@ def test_against_the_clock_there_is_a_stack_where_a_forest_is_worth_it() -> None
         assert plan.ensembles == expected
 
 
+def test_against_the_clock_there_is_a_stack_of_numbers_when_there_is_time_for_it() -> None:
+    """Shorter sweeps have it only if it is asked for."""
+    both = ("VotingEnsemble", "StackEnsemble")
+    y = np.arange(600.0)
+    dataset = data.check({"X": np.ones((600, 1)), "y": y}, "regression")
+    for minutes, asked, expected in (
+        (1, None, both),
+        (0.5, None, both[:1]),
+        (0.5, True, both),
+        (1, False, both[:1]),
+    ):
+        timed = {"experiment_timeout_minutes": minutes, "enable_stack_ensemble": asked}
+        plan = _plan(dataset, task="regression", iterations=50, **timed)
+        assert plan.ensembles == expected
+
+
 def test_a_gpu_is_used_where_there_is_one_and_the_settings_do_not_mind(tmp_path: Path) -> None:
     """Without one the choice is the CPU, whatever was asked for."""
     assert [choose_device(one, gpus=tmp_path) for one in ("auto", "cpu", "cuda")] == ["cpu"] * 3

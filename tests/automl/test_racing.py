@@ -46,6 +46,9 @@ from mlflow_automl_remote.states import IterationState
 
 N_FOLDS = 5
 FOLDED = AutoMLConfig.parse({"task": "classification", "n_cross_validations": N_FOLDS})
+NUMBERS = AutoMLConfig.parse(
+    {"task": "regression", "primary_metric": "r2_score", "n_cross_validations": N_FOLDS}
+)
 
 
 def _proposals(**more: Any) -> Iterator[Proposal]:
@@ -187,9 +190,9 @@ def test_a_model_that_took_longer_than_there_is_time_is_not_begun_again() -> Non
     assert track.race.fits("SVM", 7.0)
 
 
-def _driver(dataset: Dataset, folder: Path) -> Driver:
+def _driver(dataset: Dataset, folder: Path, config: AutoMLConfig = FOLDED) -> Driver:
     settings = Settings(
-        config=FOLDED,
+        config=config,
         data_dir=folder,
         features_dir=folder,
         n_places=1,
@@ -198,7 +201,7 @@ def _driver(dataset: Dataset, folder: Path) -> Driver:
         save_model=None,
         save_charts=None,
     )
-    return Driver(settings, dataset, make_splits(dataset, FOLDED), total_s=30.0)
+    return Driver(settings, dataset, make_splits(dataset, config), total_s=30.0)
 
 
 @pytest.mark.parametrize("n_of_first", [1, 2, 3])
@@ -220,7 +223,30 @@ def test_an_ensemble_is_chosen_by_folds_that_all_that_matters_was_fitted_on(
         predicted = np.column_stack([1 - guess, guess])
         driver.race.took(folds, _result(0.8, n_folds), predicted)
     driver.race.next(0.0, lambda: next(new))
-    assert driver.n_folds_for_ensembles() == n_of_first
+    assert driver.n_folds_for("VotingEnsemble") == n_of_first
+
+
+def test_a_stack_of_numbers_learns_from_all_folds_that_a_vote_need_not_look_at(
+    tmp_path: Path,
+) -> None:
+    """Of many rows a vote is chosen by the first folds; what lacks one is in no stack, if good."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=22_000)
+    dataset = data.check({"X": rng.normal(size=(22_000, 11)), "y": y}, "regression")
+    driver = _driver(dataset, tmp_path, NUMBERS)
+    new = _proposals()
+    _, first_rows = make_splits(dataset, NUMBERS).folds[0]
+    for n_folds, noise in ((N_FOLDS, 1.0), (N_FOLDS, 1.0), (2, 0.1)):
+        while (step := driver.race.next(30.0, lambda: next(new))) and step.kind == "finish":
+            pass
+        assert step is not None
+        guess = y[first_rows] + noise * rng.normal(size=len(first_rows))
+        folds = replace(step, folds=tuple(range(n_folds)))
+        driver.race.took(folds, _result(1 / noise, n_folds), guess)
+    driver.race.next(0.0, lambda: next(new))
+    for kind, n_folds, n_members in (("VotingEnsemble", 2, 3), ("StackEnsemble", N_FOLDS, 2)):
+        assert driver.n_folds_for(kind) == n_folds
+        assert len(driver.best(kind)) == n_members
 
 
 def test_nothing_is_begun_that_there_is_no_time_for() -> None:

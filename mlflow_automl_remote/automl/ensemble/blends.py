@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, cast
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -40,6 +40,16 @@ _FOREST: Final[Mapping[str, Any]] = {
     "min_samples_leaf": 3,
     "max_features": 0.5,
 }
+# By leaves of at least so many rows most random splits would be none, and the forest flat.
+_FOREST_OF_NUMBERS: Final[Mapping[str, Any]] = {
+    "n_estimators": 60,
+    "min_samples_split": 40,
+    "max_features": 0.5,
+}
+_PENALTY: Final = 30.0
+"""Of the linear model beside it: predictions of numbers are much alike."""
+MOST_CELLS_OF_NUMBERS: Final = 200_000
+"""Rows times candidates that such a forest learns from; they take half a second of one core."""
 TEMPERATURES: Final = (0.2, 5.0)
 TEMPERATURES_OF_BAGS: Final = (0.2, 1.0)
 """Means over models of several folds are less sure already than what the rows of a fold show."""
@@ -135,7 +145,7 @@ class Stack:
 
     Attributes:
         weights: How much each candidate counted in the vote that chose it; all alike if none did.
-        final: The model: linear, or the mean of that and a forest.
+        final: The model: linear, or the mean of that and of a forest.
     """
 
     weights: FloatArray
@@ -230,26 +240,35 @@ def _bagged(known: Predictions, bind: Bind, seed: int) -> FloatArray:
 
 
 def by_forest(n_rows: int, n_candidates: int, n_classes: int) -> bool:
-    """Whether a stack has a forest: of few rows, and of more than two classes.
+    """Whether a stack has a forest: of numbers, and of few rows of more than two classes.
 
-    Which classes are taken for which is what a vote cannot know. Of two classes, and of numbers,
-    a forest is worse than a vote.
+    Which classes are taken for which, and where which pipeline errs, is what a vote cannot know.
+    Of two classes a forest is worse than a vote.
+
+    Args:
+        n_rows: Rows that were scored.
+        n_candidates: Pipelines.
+        n_classes: 0 for regression.
     """
-    return n_classes > 2 and n_rows * n_candidates * n_classes <= _MOST_CELLS_OF_FOREST
+    is_small = n_rows * n_candidates * n_classes <= _MOST_CELLS_OF_FOREST
+    return n_classes == 0 or (n_classes > 2 and is_small)
 
 
 def stack(known: Predictions, bind: Bind, seed: int) -> Stack:
     """Learn a model of candidates' predictions.
 
-    With a forest it is of all of them, if that is within what a vote may cost, else of those that
-    a vote would choose (D. Wolpert: Stacked Generalization, Neural Networks 1992).
+    With a forest over classes it is of all of them, if that is within what a vote may cost, else
+    of those that a vote would choose (D. Wolpert: Stacked Generalization, Neural Networks 1992).
     """
     n_candidates, n_rows = known.values.shape[:2]
-    if not by_forest(n_rows, n_candidates, len(known.classes)):
-        return _linear(known, _weights(_some_rows(known, seed), bind, seed))
-    if known.cost is None or known.cost.allows_all:
+    n_classes = len(known.classes)
+    has_forest = by_forest(n_rows, n_candidates, n_classes)
+    if n_classes and has_forest and (known.cost is None or known.cost.allows_all):
         return _forest(known, np.full(n_candidates, 1 / n_candidates), seed)
-    return _forest(known, _weights(known, bind, seed), seed)
+    weights = _weights(_some_rows(known, seed), bind, seed)
+    if not has_forest:
+        return _linear(known, weights)
+    return _forest(known, weights, seed) if n_classes else _forest_of_numbers(known, weights, seed)
 
 
 def _forest(known: Predictions, weights: FloatArray, seed: int) -> Stack:
@@ -265,18 +284,27 @@ def _forest(known: Predictions, weights: FloatArray, seed: int) -> Stack:
     return Stack(weights=weights, final=final)
 
 
+def _forest_of_numbers(known: Predictions, weights: FloatArray, seed: int) -> Stack:
+    """Learn the mean of a forest and of a linear model, which goes on where no row was."""
+    n_rows, n_most = len(known.y), MOST_CELLS_OF_NUMBERS // int((weights > 0).sum())
+    if n_rows > n_most:
+        rng = np.random.default_rng(seed)
+        known = known.of_rows(rng.choice(n_rows, n_most, replace=False))
+    features = _side_by_side(known.values[weights > 0])
+    forest = ExtraTreesRegressor(**_FOREST_OF_NUMBERS, random_state=seed, n_jobs=1)
+    forest.fit(features, known.y, sample_weight=known.weight)
+    linear = make_pipeline(StandardScaler(), Ridge(_PENALTY))
+    linear.fit(features, known.y, ridge__sample_weight=known.weight)
+    both = {"forest": forest, "linear": linear}
+    return Stack(weights=weights, final=assembly.voting_regressor(both, (1.0, 1.0)))
+
+
 def _linear(known: Predictions, weights: FloatArray) -> Stack:
     features = _side_by_side(known.values[weights > 0])
-    target: Labels = known.y
-    if len(known.classes):
-        final = LogisticRegression(max_iter=_MAX_STEPS)
-        target = np.searchsorted(known.classes, known.y)
-        name = "logisticregression__sample_weight"
-    else:
-        final, name = Ridge(), "ridge__sample_weight"
-    options = {} if known.weight is None else {name: known.weight}
-    fitted = make_pipeline(StandardScaler(), final).fit(features, target, **options)
-    return Stack(weights=weights, final=fitted)
+    final = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_MAX_STEPS))
+    target = np.searchsorted(known.classes, known.y)
+    final.fit(features, target, logisticregression__sample_weight=known.weight)
+    return Stack(weights=weights, final=final)
 
 
 LEARN: Final[Mapping[str, Callable[[Predictions, Bind, int], Blend]]] = {

@@ -12,6 +12,7 @@ import numpy as np
 from mlflow_automl_remote import choosing
 from mlflow_automl_remote.automl.components.base import Device
 from mlflow_automl_remote.automl.dataset import Dataset, FloatArray, Indices
+from mlflow_automl_remote.automl.ensemble.blends import MOST_CELLS_OF_NUMBERS
 from mlflow_automl_remote.automl.ensemble.scoring import Scorer
 from mlflow_automl_remote.automl.ensemble.selection import select
 from mlflow_automl_remote.automl.evaluation import to_score
@@ -45,6 +46,8 @@ FEW_CELLS: Final = 100_000
 """Of so small a table the first pipelines are fitted on all folds at once: it is done soon."""
 CLOSING_S: Final = 1.4
 CLOSING_OF_STACK_S: Final = 2.6
+CLOSING_OF_FOREST_S: Final = 1.5
+"""Beside a vote, to learn and to score a stack of numbers from as many rows as it uses at most."""
 CLOSING_OF_MODELS: Final = 2.0
 CLOSING_OF_MODELS_OF_STACK: Final = 1.0
 MOST_TO_CHOOSE_BY: Final = 4_500
@@ -210,9 +213,9 @@ class Driver:
             return f"Scored on {done}: others were worth the time more."
         return ""
 
-    def best(self) -> list[Runner]:
+    def best(self, kind: str) -> list[Runner]:
         """Give the iterations that an ensemble may use: the best of each model come first."""
-        n_folds = self.n_folds_for_ensembles()
+        n_folds = self.n_folds_for(kind)
         sign = 1.0 if self._settings.config.greater_is_better else -1.0
         known = [one for one in self.race.runners() if one.n_done >= n_folds]
         means = {one.proposal.number: sign * float(np.mean(one.scores[:n_folds])) for one in known}
@@ -227,15 +230,22 @@ class Driver:
             (first if is_first else rest).append(one)
         return first + rest
 
-    def n_folds_for_ensembles(self) -> int:
-        """Give how many folds an ensemble looks at: enough rows, and of most that the vote likes.
+    def n_folds_for(self, kind: str) -> int:
+        """Give how many folds an ensemble looks at; what lacks one of them is not in it.
 
-        What has not been fitted on all of them cannot be in it.
+        A vote needs no more than enough rows, and most of what the race likes. A stack of numbers
+        learns more than weights, and a single pipeline stands in for it where it did not look.
+
+        Args:
+            kind: `VotingEnsemble` or `StackEnsemble`.
         """
         done = [one.n_done for one in self.race.runners()]
-        wanted = min(self._n_folds, 1 + _first(self._n_telling, ENOUGH_ROWS))
+        share, wanted = MOST_OF_VOTE, 1 + _first(self._n_telling, ENOUGH_ROWS)
+        if self._stacks_numbers(kind):
+            share, wanted = 0.0, self._n_folds
+        wanted = min(self._n_folds, wanted)
         while wanted > 1 and (
-            sum(n >= wanted for n in done) < 2 or self.race.liked_share(wanted) < MOST_OF_VOTE
+            sum(n >= wanted for n in done) < 2 or self.race.liked_share(wanted) < share
         ):
             wanted -= 1
         return wanted
@@ -244,14 +254,20 @@ class Driver:
         """Give the seconds that ensembles will take to be learnt and saved, side by side.
 
         Models are read, which takes about half as long as to write them, and written: of a vote
-        those that the race likes, of a stack those of all members.
+        those that the race likes, of a stack those of all members, or of numbers as of a vote.
         """
         vote_s = CLOSING_S + CLOSING_OF_MODELS * self.race.keep_s()
         if "StackEnsemble" not in kinds:
             return vote_s
-        members = self.best()[: self._settings.config.n_candidates]
+        if self._stacks_numbers("StackEnsemble"):
+            n_cells = sum(self._n_scored) * len(self.race.liked())
+            return vote_s + CLOSING_OF_FOREST_S * min(1.0, n_cells / MOST_CELLS_OF_NUMBERS)
+        members = self.best("StackEnsemble")[: self._settings.config.n_candidates]
         keep_s = sum(runner.keep_s for runner in members)
         return max(vote_s, CLOSING_OF_STACK_S + CLOSING_OF_MODELS_OF_STACK * keep_s)
+
+    def _stacks_numbers(self, kind: str) -> bool:
+        return kind == "StackEnsemble" and self._settings.config.task == "regression"
 
     def near(self, left_s: float) -> PipelineSpec | None:
         """Draw one of the pipelines that the vote uses, by their weights.
