@@ -48,6 +48,9 @@ CLOSING_S: Final = 1.4
 CLOSING_OF_STACK_S: Final = 2.6
 CLOSING_OF_FOREST_S: Final = 1.5
 """Beside a vote, to learn and to score a stack of numbers from as many rows as it uses at most."""
+SHARE_TO_SPARE: Final = 0.01
+MOST_TO_SPARE_S: Final = 10.0
+"""Of a long sweep, for a machine that is slower at the end: a stack that comes late is lost."""
 CLOSING_OF_MODELS: Final = 2.0
 CLOSING_OF_MODELS_OF_STACK: Final = 1.0
 MOST_TO_CHOOSE_BY: Final = 4_500
@@ -102,6 +105,7 @@ class Driver:
         self, settings: Settings, dataset: Dataset, splits: Splits, *, total_s: float
     ) -> None:
         self._settings = settings
+        self._total_s = total_s
         self._n_folds = splits.n_folds
         self._n_scored = [len(rows) for _, rows in splits.folds]
         self._slice_s = max(SHORTEST_SLICE_S, SLICE * total_s * settings.n_places)
@@ -261,7 +265,8 @@ class Driver:
             return vote_s
         if self._stacks_numbers("StackEnsemble"):
             n_cells = sum(self._n_scored) * len(self.race.liked())
-            return vote_s + CLOSING_OF_FOREST_S * min(1.0, n_cells / MOST_CELLS_OF_NUMBERS)
+            forest_s = CLOSING_OF_FOREST_S * min(1.0, n_cells / MOST_CELLS_OF_NUMBERS)
+            return vote_s + forest_s + min(SHARE_TO_SPARE * self._total_s, MOST_TO_SPARE_S)
         members = self.best("StackEnsemble")[: self._settings.config.n_candidates]
         keep_s = sum(runner.keep_s for runner in members)
         return max(vote_s, CLOSING_OF_STACK_S + CLOSING_OF_MODELS_OF_STACK * keep_s)
