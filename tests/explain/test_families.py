@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -151,6 +151,22 @@ def test_a_vote_at_a_temperature_and_a_stack_with_a_forest_are_asked_by_their_me
         parts = as_parts(chain)
         answers = [whole_output(member)[0](found.X) for member in parts.members]
         np.testing.assert_allclose(parts.combine(answers), model.predict_proba(found.X))
+
+
+def test_a_stack_of_numbers_with_a_forest_is_asked_by_its_members():
+    """The same of numbers, of which the last one is a vote as well."""
+    found = engine.dataset("regression")
+    members = [engine.fitted(name, found) for name in ("ExtremeRandomTrees", "KNN", "LightGBM")]
+    mean = engine.vote(members[:2], [2.0, 1.0])
+    fed = np.column_stack([one.predict(found.X) for one in (mean, members[2])])
+    forest = ExtraTreesRegressor(5, random_state=0).fit(fed, found.y)
+    linear = make_pipeline(StandardScaler(), Ridge()).fit(fed, found.y)
+    stacked = engine.stack([mean, members[2]], engine.vote([forest, linear], [1, 1]))
+    assert check(stacked, found.X).explainer == "exact"
+    parts = as_parts(chain_of(stacked))
+    answers = [whole_output(member)[0](found.X) for member in parts.members]
+    predicted = stacked.predict(found.X)
+    np.testing.assert_allclose(parts.combine(answers)[:, 0], predicted)
 
 
 def test_an_ensemble_of_two_classes_speaks_for_both():
