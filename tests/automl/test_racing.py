@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer
+from sklearn.datasets import load_breast_cancer, load_diabetes
 
 from mlflow_automl_remote.automl import data
 from mlflow_automl_remote.automl.components.base import Pace
@@ -382,6 +382,28 @@ def test_the_vote_is_of_models_of_folds_without_a_fit(unhurried: SweepResult) ->
     voting = model[-1]
     assert sum(voting.weights) == pytest.approx(1.0)
     assert len(voting.estimators_) > len(vote.hyperparameters) - 1
+
+
+def test_a_race_over_numbers_ends_with_a_stack_of_the_means_of_folds(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Each member answers with all models it was fitted as, and the stack with one number."""
+    X, y = load_diabetes(return_X_y=True)
+    folder = tmp_path_factory.mktemp("diabetes")
+    data.save(data.check({"X": X, "y": y}, "regression"), folder)
+    settings = UNHURRIED | {
+        "task": "regression",
+        "primary_metric": "r2_score",
+        "iterations": 8,
+        "enable_stack_ensemble": True,
+    }
+    result = _race(folder, tmp_path_factory, settings)
+    stack = next(one for one in result.outcomes if one.proposal.model == "StackEnsemble")
+    assert stack.state is IterationState.COMPLETED, stack.traceback_text
+    assert 0.3 < stack.metrics["r2_score"] < 0.6
+    model = _load(stack.output_dir / "model")
+    assert {len(member[-1].estimators_) for member in model[-1].estimators_} == {8}
+    assert model.predict(X[:5]).shape == (5,)
 
 
 def test_a_vote_that_is_too_slow_is_made_of_fewer_models(unhurried: SweepResult) -> None:
