@@ -34,6 +34,7 @@ SHARE_TO_PREDICT = 0.1
 """Of the budget, beside these seconds: what the rows to predict may take of one core. Boosters and
 all models of large tables use all cores."""
 MOST_SECONDS_TO_PREDICT = 12.0
+"""Of one core, whatever the budget: time that is kept for predictions is not searched in."""
 SECONDS_BEYOND = 1.0
 """Of the budget, what predictions that take so long may use beyond it."""
 EXTRA = "AUTOML_RACE_SETTINGS"

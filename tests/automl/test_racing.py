@@ -229,7 +229,7 @@ def test_an_ensemble_is_chosen_by_folds_that_all_that_matters_was_fitted_on(
 def test_a_stack_of_numbers_learns_from_all_folds_that_a_vote_need_not_look_at(
     tmp_path: Path,
 ) -> None:
-    """Of many rows a vote is chosen by the first folds; what lacks one is in no stack, if good."""
+    """Of many rows a vote is chosen by the first folds; a stack is of those that know all."""
     rng = np.random.default_rng(0)
     y = rng.normal(size=22_000)
     dataset = data.check({"X": rng.normal(size=(22_000, 11)), "y": y}, "regression")

@@ -16,6 +16,9 @@ from sshd import SshServer
 from user_terminal import BIN, Terminal
 from waiting import wait_until
 
+from mlflow_automl_remote.journal.events import IterationStarted
+from mlflow_automl_remote.journal.file import read
+
 LIMIT_S = 400  # Ray is started twice, on machines that run other tests beside it
 SETTINGS = QUICK | {
     "iterations": 1000,
@@ -34,7 +37,7 @@ def test_a_sweep_on_two_hosts_goes_on_after_the_agent_was_killed(
     make_project: Callable[..., Path],
     tmp_path: Path,
 ) -> None:
-    """Each iteration is there once, both hosts have run some, and nothing is left of Ray."""
+    """Each iteration is there once, what was cut off ran again, and nothing is left of Ray."""
     pytest.importorskip("ray", reason="the extra 'ray' is not installed")
     roots = (tmp_path / "first", tmp_path / "second")
     config = _config(sshd, own_sshd, *roots)
@@ -49,6 +52,7 @@ def test_a_sweep_on_two_hosts_goes_on_after_the_agent_was_killed(
     assert "automl-remote resume" in output
 
     parent = terminal.parent().info.run_id
+    before = _begun(roots[0])
     resumed = terminal.start(BIN / "automl-remote", "resume", parent)
 
     def afterwards() -> str:
@@ -61,7 +65,10 @@ def test_a_sweep_on_two_hosts_goes_on_after_the_agent_was_killed(
     children = terminal.children(parent)
     numbers = [int(run.data.tags["automl_remote.iteration"]) for run in children]
     assert numbers == list(range(len(numbers)))
-    assert {run.info.status for run in children} <= {"FINISHED", "KILLED"}
+    statuses = [run.info.status for run in children]
+    assert {statuses[number] for number in before} == {"FINISHED"}
+    assert len(numbers) - statuses.count("FINISHED") <= 2 * (os.cpu_count() or 1)
+    assert set(statuses) <= {"FINISHED", "KILLED"}
     assert all(run.data.tags["automl_remote.target"].endswith(" and 1 more") for run in children)
     wait_until(lambda: not list(roots[1].glob("sweeps/*")))
     assert not _processes_below(tmp_path)
@@ -71,6 +78,14 @@ def _journal(root: Path, running: subprocess.Popen[str]) -> str:
     """Read the journal of the only sweep below a folder, whose command must still run."""
     assert running.poll() is None, running.communicate()[0]
     return "".join(path.read_text() for path in root.glob("sweeps/*/journal.jsonl"))
+
+
+def _begun(root: Path) -> list[int]:
+    """Name the iterations of the only sweep below a folder that have begun."""
+    (path,) = root.glob("sweeps/*/journal.jsonl")
+    records, _ = read(path.read_bytes())
+    events = (record.event for record in records)
+    return [event.iteration for event in events if isinstance(event, IterationStarted)]
 
 
 def _are_named_in(journal: str) -> bool:

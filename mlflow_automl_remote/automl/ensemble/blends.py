@@ -176,13 +176,16 @@ def vote(known: Predictions, bind: Bind, seed: int) -> Vote:
 
 def _some_rows(known: Predictions, seed: int) -> Predictions:
     """Draw as many rows as there is time to choose by."""
-    n_rows = len(known.y)
     most = max(_FEWEST_ROWS_TO_SELECT, _MAX_CELLS_TO_SELECT // max(len(known.classes), 1))
-    most = min(most, _MAX_ROWS_TO_SELECT)
-    if n_rows > most:
-        rng = np.random.default_rng(seed)
-        known = known.of_rows(rng.choice(n_rows, most, replace=False))
-    return known
+    return _drawn(known, min(most, _MAX_ROWS_TO_SELECT), seed)
+
+
+def _drawn(known: Predictions, n_most: int, seed: int) -> Predictions:
+    """Draw so many rows at most."""
+    n_rows = len(known.y)
+    if n_rows <= n_most:
+        return known
+    return known.of_rows(np.random.default_rng(seed).choice(n_rows, n_most, replace=False))
 
 
 def _weights(known: Predictions, bind: Bind, seed: int) -> FloatArray:
@@ -277,34 +280,34 @@ def _forest(known: Predictions, weights: FloatArray, seed: int) -> Stack:
     target = np.searchsorted(known.classes, known.y)
     forest = ExtraTreesClassifier(**_FOREST, random_state=seed, n_jobs=1)
     forest.fit(features, target, sample_weight=known.weight)
-    linear = make_pipeline(StandardScaler(), LogisticRegression(C=_TAMED, max_iter=_MAX_STEPS))
-    linear.fit(features, target, logisticregression__sample_weight=known.weight)
-    both = {"forest": forest, "linear": linear}
+    linear = LogisticRegression(C=_TAMED, max_iter=_MAX_STEPS)
+    both = {"forest": forest, "linear": _scaled(linear, features, target, known.weight)}
     final = assembly.voting_classifier(both, (1.0, 1.0), forest.classes_)
     return Stack(weights=weights, final=final)
 
 
 def _forest_of_numbers(known: Predictions, weights: FloatArray, seed: int) -> Stack:
     """Learn the mean of a forest and of a linear model, which goes on where no row was."""
-    n_rows, n_most = len(known.y), MOST_CELLS_OF_NUMBERS // int((weights > 0).sum())
-    if n_rows > n_most:
-        rng = np.random.default_rng(seed)
-        known = known.of_rows(rng.choice(n_rows, n_most, replace=False))
+    known = _drawn(known, MOST_CELLS_OF_NUMBERS // int((weights > 0).sum()), seed)
     features = _side_by_side(known.values[weights > 0])
     forest = ExtraTreesRegressor(**_FOREST_OF_NUMBERS, random_state=seed, n_jobs=1)
     forest.fit(features, known.y, sample_weight=known.weight)
-    linear = make_pipeline(StandardScaler(), Ridge(_PENALTY))
-    linear.fit(features, known.y, ridge__sample_weight=known.weight)
+    linear = _scaled(Ridge(_PENALTY), features, known.y, known.weight)
     both = {"forest": forest, "linear": linear}
     return Stack(weights=weights, final=assembly.voting_regressor(both, (1.0, 1.0)))
 
 
 def _linear(known: Predictions, weights: FloatArray) -> Stack:
     features = _side_by_side(known.values[weights > 0])
-    final = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_MAX_STEPS))
     target = np.searchsorted(known.classes, known.y)
-    final.fit(features, target, logisticregression__sample_weight=known.weight)
-    return Stack(weights=weights, final=final)
+    linear = LogisticRegression(max_iter=_MAX_STEPS)
+    return Stack(weights=weights, final=_scaled(linear, features, target, known.weight))
+
+
+def _scaled(linear: Any, features: FloatArray, target: Labels, weight: FloatArray | None) -> Any:
+    """Fit a linear model behind a scaler."""
+    model = make_pipeline(StandardScaler(), linear)
+    return model.fit(features, target, **{f"{model.steps[-1][0]}__sample_weight": weight})
 
 
 LEARN: Final[Mapping[str, Callable[[Predictions, Bind, int], Blend]]] = {
