@@ -71,7 +71,7 @@ def test_a_sweep_on_two_hosts_goes_on_after_the_agent_was_killed(
     assert set(statuses) <= {"FINISHED", "KILLED"}
     assert all(run.data.tags["automl_remote.target"].endswith(" and 1 more") for run in children)
     wait_until(lambda: not list(roots[1].glob("sweeps/*")))
-    assert not _processes_below(tmp_path)
+    wait_until(lambda: not _processes_below(tmp_path))  # what removed the folder ends after it
 
 
 def _journal(root: Path, running: subprocess.Popen[str]) -> str:
