@@ -125,6 +125,22 @@ def test_what_was_never_seen_can_be_predicted(mode: Mode, column: str, value: ob
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("n_towns", [4, 40])
+def test_a_category_never_seen_is_not_a_missing_one(mode: Mode, n_towns: int) -> None:
+    """A cabin that no row had says something else than no cabin, however categories are coded."""
+    rng = np.random.default_rng(2)
+    table = pd.DataFrame({"town": rng.choice([f"t{number}" for number in range(n_towns)], N)})
+    table.loc[::4, "town"] = None
+    table["age"] = np.arange(N, dtype=float)
+    labels = np.where(table["town"].isna(), "yes", rng.choice(["no", "yes"], N))
+    built, _ = _fitted(mode, _dataset(table, labels))
+    rows = pd.DataFrame({"town": ["never seen", None, "t1"], "age": 1.0})
+    unseen, missing, known = np.asarray(built.transform(rows), dtype=float)
+    assert (unseen != missing).any()
+    assert (unseen != known).any()
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("column", list(_table().columns))
 def test_one_column_is_enough(mode: Mode, column: str) -> None:
     """Each kind of column alone makes a preprocessor, or needs none."""

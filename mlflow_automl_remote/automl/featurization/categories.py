@@ -22,8 +22,8 @@ PRIOR_ROWS: Final = 10.0  # a category with so many rows is half its own mean, h
 class Levels:
     """The categories of one column, the most frequent first, and the code of each value.
 
-    Code 0 is a missing value, 1 to n the categories that are kept, n + 1 all others if there
-    were any. A category never seen before is one of the others, or missing if there were none.
+    Code 0 is a missing value, 1 to n the categories that are kept, n + 1 all others, of which a
+    category never seen before is one.
     """
 
     def __init__(self, max_levels: int | None) -> None:
@@ -48,17 +48,16 @@ class Levels:
 
     def _look_up(self, codes: NDArray[np.intp], texts: pd.Index) -> NDArray[np.intp]:
         found = self.texts.get_indexer(texts) + 1
-        unknown = len(self.texts) + 1 if self.has_others else 0
-        return np.append(np.where(found == 0, unknown, found), 0)[codes]
+        return np.append(np.where(found == 0, len(self.texts) + 1, found), 0)[codes]
 
     @property
     def n_codes(self) -> int:
         """How many codes there can be."""
-        return len(self.texts) + 1 + int(self.has_others)
+        return len(self.texts) + 2
 
     def names(self) -> list[str]:
         """Give a name for each code."""
-        return ["missing", *map(str, self.texts), *(["others"] if self.has_others else [])]
+        return ["missing", *map(str, self.texts), "others"]
 
 
 class _Categories(Plain):
@@ -104,8 +103,9 @@ class OneHot(_Categories):
 
 
 def _one_hot_codes(level: Levels) -> list[int]:
+    """Give the codes that there were while fitting; of two the second says all."""
     first = 0 if level.has_missing else 1
-    codes = list(range(first, level.n_codes))
+    codes = list(range(first, level.n_codes - (not level.has_others)))
     return codes[1:] if len(codes) == 2 else codes
 
 
