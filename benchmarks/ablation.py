@@ -36,7 +36,7 @@ def fit_predict(ctx: Any) -> dict[str, Any]:
 
 
 def _without_portfolio() -> str:
-    plan.racers = lambda *_: ()
+    plan.racers = lambda *_, **__: ()
     return "{}"
 
 

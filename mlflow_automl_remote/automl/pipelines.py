@@ -184,12 +184,25 @@ def context_for(
         n_classes=len(classes),
         n_rarest=_rarest(dataset, splits, n_folds) if len(classes) else 0,
         labels_are_codes=codes,
+        positive_mean=positive_mean(dataset),
         device=device,
         stops_early=n_rows >= FEWEST_TO_STOP_EARLY,
         is_sparse=dataset.is_sparse,
         has_gaps=has_gaps(dataset),
         n_cells=stored_cells(dataset) * n_rows // dataset.n_rows,
     )
+
+
+def positive_mean(dataset: Dataset) -> float:
+    """Give the mean of the targets of a regression, where a model may learn their logarithm.
+
+    Returns:
+        0.0 where one is negative or most are 0, and for classification.
+    """
+    if dataset.task != "regression":
+        return 0.0
+    y = np.asarray(dataset.y, dtype=np.float64)
+    return float(y.mean()) if y.min() >= 0 and np.median(y) > 0 else 0.0
 
 
 def stored_cells(dataset: Dataset) -> int:

@@ -26,6 +26,7 @@ from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.ensemble.blends import MAX_CLASSES_TO_STACK, by_forest
 from mlflow_automl_remote.automl.executor import Capacity
 from mlflow_automl_remote.automl.meta_features import meta_features
+from mlflow_automl_remote.automl.portfolio import portfolio
 from mlflow_automl_remote.automl.proposals import PastIteration, Proposals
 from mlflow_automl_remote.automl.racing.portfolio import racers
 from mlflow_automl_remote.automl.sampler import Sampler
@@ -70,6 +71,7 @@ class SearchPlan:
         n_test_rows: Rows of `test_size`.
         n_learn_rows: Rows that final models are fitted on.
         is_large: Whether a fold takes so long that it is worth a process of its own.
+        is_positive: Whether models may learn the logarithm of the targets.
         notes: Where it is not what the settings ask for, for a person.
         warm_start: What it begins with, of what earlier sweeps found.
     """
@@ -86,6 +88,7 @@ class SearchPlan:
     n_test_rows: int
     n_learn_rows: int
     is_large: bool = False
+    is_positive: bool = False
     notes: tuple[str, ...] = ()
     warm_start: Chosen = NOTHING
 
@@ -146,6 +149,7 @@ def make_plan(
         n_test_rows=len(splits.test),
         n_learn_rows=dataset.n_rows if splits.train is None else len(splits.train),
         is_large=pipelines.stored_cells(dataset) >= LARGE_CELLS,
+        is_positive=pipelines.positive_mean(dataset) > 0,
         notes=notes,
     )
 
@@ -229,9 +233,11 @@ def propose(config: AutoMLConfig, plan: SearchPlan, history: Sequence[PastIterat
         scalers=plan.scalers,
     )
     # Against the clock no two sweeps are alike anyway, and every score is worth having at once.
-    first = None
+    may_be = (config.task, plan.models, plan.scalers)
     if config.races:
-        first = racers(config.task, plan.models, plan.scalers, plan.n_learn_rows)
+        first = racers(*may_be, plan.n_learn_rows, is_positive=plan.is_positive)
+    else:
+        first = portfolio(*may_be, is_positive=plan.is_positive)
     lag = None if config.experiment_timeout_s is not None else max(LAG, plan.n_places)
     return Proposals(
         config.task,

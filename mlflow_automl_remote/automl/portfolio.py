@@ -50,6 +50,7 @@ _PORTFOLIO: Final[Mapping[Task, tuple[Entry, ...]]] = {
         ("MaxAbsScaler", "ExtremeRandomTrees", {}),
         ("StandardScaler", "LassoLars", {}),
         ("MaxAbsScaler", "XGBoost", {}),
+        ("MaxAbsScaler", "LightGBM", {"objective": "poisson", "n_estimators": 300}),
         ("MaxAbsScaler", "GradientBoosting", {}),
         ("StandardScaler", "KNN", {"n_neighbors": 8}),
         ("MaxAbsScaler", "RandomForest", {}),
@@ -72,10 +73,26 @@ _PORTFOLIO: Final[Mapping[Task, tuple[Entry, ...]]] = {
 }
 
 
+def learns_logarithm(params: Params) -> bool:
+    """Whether a model with such parameters learns the logarithm of the target."""
+    return params.get("objective") == "poisson"
+
+
 def portfolio(
-    task: Task, models: Collection[str], scalers: Collection[str] = ALL_SCALERS
+    task: Task,
+    models: Collection[str],
+    scalers: Collection[str] = ALL_SCALERS,
+    *,
+    is_positive: bool = False,
 ) -> tuple[PipelineSpec, ...]:
-    """Give the first pipelines of a sweep, in order, of these models and scalers only."""
+    """Give the first pipelines of a sweep, in order, of these models and scalers only.
+
+    Args:
+        task: The kind of problem.
+        models: Names of the models that may be used.
+        scalers: Names of the scalers that may be used.
+        is_positive: Whether models may learn the logarithm of the targets.
+    """
     return tuple(
         PipelineSpec(
             scaler=scaler,
@@ -85,5 +102,5 @@ def portfolio(
             ),
         )
         for scaler, model, changes in _PORTFOLIO[task]
-        if model in models and scaler in scalers
+        if model in models and scaler in scalers and (is_positive or not learns_logarithm(changes))
     )

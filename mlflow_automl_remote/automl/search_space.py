@@ -37,9 +37,9 @@ class SearchSpace:
         self._scalers = scalers
         self._reaches: dict[str, _Reach] = {}
         self._portfolio = (
-            *portfolio(task, models),
-            *racers(task, models, SCALERS, MOST_ROWS_OF_SMALL),
-            *racers(task, models, SCALERS, MOST_ROWS_OF_SMALL + 1),
+            *portfolio(task, models, is_positive=True),
+            *racers(task, models, SCALERS, MOST_ROWS_OF_SMALL, is_positive=True),
+            *racers(task, models, SCALERS, MOST_ROWS_OF_SMALL + 1, is_positive=True),
         )
 
     def why_not(self, spec: PipelineSpec) -> str:

@@ -9,6 +9,7 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -133,6 +134,39 @@ def test_a_classifier_predicts_one_label_a_row_where_labels_are_whole_numbers(na
     found = fitted.predict(X)
     assert found.shape == (N_ROWS,)
     assert set(found.tolist()) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1.0, 1e6])
+def test_lightgbm_learns_the_logarithm_of_prices_in_any_currency(unit: float) -> None:
+    """Trees that add up to it fit products, and what they learn does not depend on the unit."""
+    X = np.random.default_rng(0).uniform(1.0, 9.0, (400, 3))
+    prices = X[:, 0] * X[:, 1] * X[:, 2]
+    found = _fit_lightgbm(X, unit * prices, objective="poisson")
+    assert found[-1].objective_ == "poisson"
+    logs = found.predict(X)
+    assert logs.min() > 0
+    expected = _fit_lightgbm(X, prices, objective="poisson").predict(X)
+    np.testing.assert_allclose(logs, unit * expected, rtol=1e-3)
+    squares = _fit_lightgbm(X, prices).predict(X)
+    assert np.std(expected - prices) < 0.8 * np.std(squares - prices)
+
+
+@pytest.mark.parametrize("least", [-1.0, 0.0])
+def test_a_target_without_a_logarithm_is_learned_as_it_is(least: float) -> None:
+    """Where a target is negative, or mostly 0, the objective of a warm start is passed over."""
+    X = np.random.default_rng(0).uniform(1.0, 9.0, (400, 3))
+    y = np.where(X[:, 0] < 6.0, least, X[:, 1])
+    found = _fit_lightgbm(X, y, objective="poisson")
+    assert found[-1].objective_ == "regression"
+    np.testing.assert_array_equal(found.predict(X), _fit_lightgbm(X, y).predict(X))
+
+
+def _fit_lightgbm(X: np.ndarray, y: np.ndarray, **params: str) -> Any:
+    dataset = data.check({"X": X, "y": y}, "regression")
+    context = pipelines.context_for(dataset, n_folds=3, seed=7, n_jobs=1)
+    model = {**MODELS["regression"]["LightGBM"].defaults, **params}
+    spec = PipelineSpec(scaler="MaxAbsScaler", model="LightGBM", params=join_params({}, model))
+    return evaluation.refit(pipelines.build(spec, "regression", context), dataset)
 
 
 def _check_portable(pickled: bytes) -> None:

@@ -15,12 +15,14 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
 from mlflow_automl_remote.automl import data
-from mlflow_automl_remote.automl.components.base import Pace
+from mlflow_automl_remote.automl.components.base import ALL_SCALERS, Pace
 from mlflow_automl_remote.automl.components.pace import Stopwatch
 from mlflow_automl_remote.automl.dataset import Dataset
 from mlflow_automl_remote.automl.ensemble.run import EnsembleOrder, Member, run_ensemble, within
 from mlflow_automl_remote.automl.executor import Call
 from mlflow_automl_remote.automl.local_executor import LocalExecutor
+from mlflow_automl_remote.automl.pipelines import PipelineSpec
+from mlflow_automl_remote.automl.portfolio import portfolio
 from mlflow_automl_remote.automl.proposals import Proposal
 from mlflow_automl_remote.automl.racing.driver import Driver, Settings
 from mlflow_automl_remote.automl.racing.fold import (
@@ -41,6 +43,7 @@ from mlflow_automl_remote.automl.racing.schedule import (
 from mlflow_automl_remote.automl.sampler import neighbour
 from mlflow_automl_remote.automl.splits import make_splits
 from mlflow_automl_remote.automl.sweep import Sweep, SweepResult
+from mlflow_automl_remote.config import MODELS as NAMES
 from mlflow_automl_remote.config import AutoMLConfig
 from mlflow_automl_remote.states import IterationState
 
@@ -281,6 +284,24 @@ def test_neighbours_are_of_the_same_model_and_differ_a_little() -> None:
         assert spec.model == near.model
         assert spec.params.keys() == near.params.keys()
         assert spec.identity != near.identity
+
+
+@pytest.mark.parametrize(("n_rows", "n_logs"), [(None, 1), (100, 2), (10**6, 2)])
+def test_logarithms_are_learned_only_of_targets_that_have_one(
+    n_rows: int | None, n_logs: int
+) -> None:
+    """In a race and without one; the other pipelines are the same ones, in the same order."""
+
+    def first(*, is_positive: bool) -> list[PipelineSpec]:
+        models = NAMES["regression"]
+        if n_rows is None:
+            return list(portfolio("regression", models, is_positive=is_positive))
+        return list(racers("regression", models, ALL_SCALERS, n_rows, is_positive=is_positive))
+
+    every = first(is_positive=True)
+    logs = [spec for spec in every if spec.params.get("model__objective") == "poisson"]
+    assert len(logs) == n_logs
+    assert [spec for spec in every if spec not in logs] == first(is_positive=False)
 
 
 @pytest.fixture(scope="module")

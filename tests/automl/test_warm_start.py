@@ -133,8 +133,9 @@ def test_whatever_a_sweep_could_have_found_is_in_the_search_space(task: Task) ->
     models = NAMES[task]
     space = SearchSpace(task, models, ALL_SCALERS)
     sampler = Sampler(task, models, greater_is_better=True, seed=0)
-    known = [*portfolio(task, models), *racers(task, models, ALL_SCALERS, 100)]
-    known += racers(task, models, ALL_SCALERS, 10**6)
+    known = [*portfolio(task, models, is_positive=True)]
+    known += racers(task, models, ALL_SCALERS, 100, is_positive=True)
+    known += racers(task, models, ALL_SCALERS, 10**6, is_positive=True)
     rng = np.random.default_rng(0)
     known += [neighbour(spec, task, rng) for spec in known for _ in range(5)]
     known += [sampler.ask(set()) for _ in range(200)]

@@ -66,15 +66,15 @@ def dataset(task, n_classes=3):
     return data.check({"X": table(), "y": target(task, n_classes)}, task)
 
 
-def fitted(name, found, scaler=None):
-    """Fit a family's default pipeline on a dataset."""
+def fitted(name, found, scaler=None, **params):
+    """Fit a family's default pipeline, or one with other parameters, on a dataset."""
     component = MODELS[found.task][name]
     usual = "StandardScaler" if "StandardScaler" in component.scalers else component.scalers[0]
     chosen = SCALERS[scaler or usual]
     spec = PipelineSpec(
         scaler=chosen.name,
         model=name,
-        params=join_params(chosen.defaults, component.defaults),
+        params=join_params(chosen.defaults, {**component.defaults, **params}),
     )
     context = context_for(found, seed=0, n_jobs=1)
     pipeline = build(spec, found.task, context, dataset=found)

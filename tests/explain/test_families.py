@@ -111,6 +111,17 @@ def test_a_vote_is_explained_as_shapley_defines_it(task, of_task):
     assert check(boosters, found.X).explainer == expected
 
 
+def test_trees_that_add_up_to_a_logarithm_are_explained_in_units_of_the_target():
+    """Alone and in a vote, of which other members are still exact."""
+    found = engine.dataset("regression")
+    logs = engine.fitted("LightGBM", found, objective="poisson")
+    assert type(logs[-1]).__name__ == "LGBMRegressor"
+    assert logs[-1].objective_ == "poisson"
+    assert check(logs, found.X).explainer == "exact"
+    forest = engine.fitted("RandomForest", found)
+    assert check(engine.vote([forest, logs], [1.0, 2.0]), found.X).explainer == "members+exact"
+
+
 @TASKS
 def test_a_stack_is_explained_as_shapley_defines_it(task, of_task):
     """Its margin, or its value, is a weighted sum of what its members answer."""

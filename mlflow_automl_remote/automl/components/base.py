@@ -96,6 +96,8 @@ class BuildContext:
         n_features: Columns of X.
         n_classes: Different labels; 0 for regression.
         n_rarest: The fewest rows of a class that it will be fitted on; 0 for regression.
+        positive_mean: The mean of targets that are never negative and mostly not 0; 0.0 for others
+            and for classification.
         labels_are_codes: Whether the labels are 0, 1, ... n_classes - 1 already.
         device: Where boosters that can are fitted.
         stops_early: Whether boosters are watched on rows held out of those they are fitted on.
@@ -113,6 +115,7 @@ class BuildContext:
     n_classes: int
     n_rarest: int
     labels_are_codes: bool
+    positive_mean: float = 0.0
     device: Device = "cpu"
     stops_early: bool = False
     is_sparse: bool = False

@@ -58,26 +58,43 @@ def _smallest_leaf(context: BuildContext) -> float:
     return 1.0 if rare else 1e-3
 
 
+def _with_log_link(params: Params, context: BuildContext) -> dict[str, Any]:
+    """Give parameters of the library for trees that add up to the logarithm of the mean.
+
+    What is multiplied in the units of the target adds up there (prices, counts), and a Poisson
+    likelihood is right for the mean whatever the targets are distributed like, if it is not
+    negative (Gourieroux, Monfort and Trognon 1984). Its gradients have the units of the target,
+    so what they are compared with gets them too. Where a target may be negative the usual
+    squared error is left.
+    """
+    rest = {name: value for name, value in params.items() if name != "objective"}
+    unit = context.positive_mean
+    if params.get("objective") != "poisson" or not unit:
+        return rest
+    scaled = {name: float(params[name] or 0.0) * unit for name in ("reg_alpha", "reg_lambda")}
+    least = _smallest_leaf(context) * unit
+    return {**rest, **scaled, "objective": "poisson", "metric": "l2", "min_child_weight": least}
+
+
 def _build(kind: Callable[..., Estimator]) -> Build:
     def build(params: Params, context: BuildContext) -> Estimator:
         # An alias of `categorical_feature`, which `fit` takes and the constructor ignores.
         codes = {"cat_feature": list(range(context.n_codes))} if context.n_codes else {}
-        return kind(
-            subsample_freq=1,  # without it `subsample` does nothing
-            min_child_weight=_smallest_leaf(context),
-            random_state=context.seed,
-            n_jobs=context.n_jobs,
-            verbosity=-1,
-            deterministic=True,
+        settings: dict[str, Any] = {
+            "subsample_freq": 1,  # without it `subsample` does nothing
+            "min_child_weight": _smallest_leaf(context),
+            "random_state": context.seed,
+            "n_jobs": context.n_jobs,
+            "verbosity": -1,
+            "deterministic": True,
             # Else it times both ways first, and the faster one differs.
-            force_row_wise=not context.is_large,
-            force_col_wise=context.is_large,  # by rows it has its bins twice
-            max_bin=FINE_BINS if context.has_fine_bins else USUAL_BINS,
+            "force_row_wise": not context.is_large,
+            "force_col_wise": context.is_large,  # by rows it has its bins twice
+            "max_bin": FINE_BINS if context.has_fine_bins else USUAL_BINS,
             # Rows that bins are found from are held in double precision, beside all others.
-            subsample_for_bin=FEW_FOR_BINS if context.is_large else MANY_FOR_BINS,
-            **codes,
-            **params,
-        )
+            "subsample_for_bin": FEW_FOR_BINS if context.is_large else MANY_FOR_BINS,
+        }
+        return kind(**{**settings, **codes, **_with_log_link(params, context)})
 
     return build
 

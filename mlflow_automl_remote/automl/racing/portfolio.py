@@ -13,7 +13,7 @@ from typing import Final
 from mlflow_automl_remote.automl.components import MODELS, SCALERS
 from mlflow_automl_remote.automl.components.base import Params
 from mlflow_automl_remote.automl.pipelines import PipelineSpec, join_params
-from mlflow_automl_remote.automl.portfolio import Entry
+from mlflow_automl_remote.automl.portfolio import Entry, learns_logarithm
 from mlflow_automl_remote.config import Task
 
 MOST_ROWS_OF_SMALL: Final = 6_000
@@ -63,6 +63,17 @@ _LIGHTGBM_LONG: Final[Params] = {
     "num_leaves": 12,
     "min_child_samples": 6,
     "colsample_bytree": 1.0,
+}
+# Trees that add up to the logarithm of the mean need about twice the rounds.
+_LIGHTGBM_LOG: Final[Params] = {
+    **_LIGHTGBM,
+    "n_estimators": 300,
+    "objective": "poisson",
+}
+_LIGHTGBM_LOG_WIDE: Final[Params] = {
+    **_LIGHTGBM_WIDE,
+    "n_estimators": 300,
+    "objective": "poisson",
 }
 _XGBOOST: Final[Params] = {
     "n_estimators": 150,
@@ -145,6 +156,7 @@ _SMALL: Final[Mapping[Task, tuple[Entry, ...]]] = {
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM),
         ("MaxAbsScaler", "ExtremeRandomTrees", {**_FOREST, "max_features": 0.8}),
         ("MaxAbsScaler", "CatBoost", _CATBOOST),
+        ("MaxAbsScaler", "LightGBM", _LIGHTGBM_LOG),
         ("StandardScaler", "MLP", _MLP_OF_TWO),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_EXTRA),
         ("StandardScaler", "KNN", {"n_neighbors": 8}),
@@ -153,6 +165,7 @@ _SMALL: Final[Mapping[Task, tuple[Entry, ...]]] = {
         ("MaxAbsScaler", "CatBoost", _CATBOOST_FLAT),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_NARROW),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_LONG),
+        ("MaxAbsScaler", "LightGBM", _LIGHTGBM_LOG_WIDE),
         ("StandardScaler", "LassoLars", {}),
         ("StandardScaler", "MLP", _MLP_FLAT),
         ("StandardScaler", "ElasticNet", {"alpha": 0.3, "l1_ratio": 0.2}),
@@ -193,6 +206,7 @@ _LARGE: Final[Mapping[Task, tuple[Entry, ...]]] = {
     "regression": (
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM),
         ("MaxAbsScaler", "CatBoost", _CATBOOST),
+        ("MaxAbsScaler", "LightGBM", {**_LIGHTGBM_LOG, "learning_rate": 0.1}),
         ("MaxAbsScaler", "XGBoost", _XGBOOST_DEEP),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_WIDE),
         ("MaxAbsScaler", "CatBoost", _CATBOOST_DEEP),
@@ -205,6 +219,7 @@ _LARGE: Final[Mapping[Task, tuple[Entry, ...]]] = {
         ),
         ("MaxAbsScaler", "LightGBM", _LIGHTGBM_EXTRA),
         ("StandardScaler", "KNN", {"n_neighbors": 8}),
+        ("MaxAbsScaler", "LightGBM", {**_LIGHTGBM_LOG_WIDE, "learning_rate": 0.1}),
         ("MaxAbsScaler", "XGBoost", _XGBOOST),
         ("StandardScaler", "ElasticNet", {}),
         ("StandardScaler", "MLP", {**_MLP, "n_units": 128, "learning_rate_init": 1e-3}),
@@ -221,9 +236,22 @@ _LARGE: Final[Mapping[Task, tuple[Entry, ...]]] = {
 
 
 def racers(
-    task: Task, models: Collection[str], scalers: Collection[str], n_rows: int
+    task: Task,
+    models: Collection[str],
+    scalers: Collection[str],
+    n_rows: int,
+    *,
+    is_positive: bool = False,
 ) -> tuple[PipelineSpec, ...]:
-    """Give the first pipelines of a race over so many rows, in order."""
+    """Give the first pipelines of a race, in order.
+
+    Args:
+        task: The kind of problem.
+        models: Names of the models that may be used.
+        scalers: Names of the scalers that may be used.
+        n_rows: Of the table.
+        is_positive: Whether models may learn the logarithm of the targets.
+    """
     entries = (_SMALL if n_rows <= MOST_ROWS_OF_SMALL else _LARGE)[task]
     return tuple(
         PipelineSpec(
@@ -232,7 +260,7 @@ def racers(
             params=join_params(SCALERS[scaler].defaults, _params(task, model, params)),
         )
         for scaler, model, params in entries
-        if model in models and scaler in scalers
+        if model in models and scaler in scalers and (is_positive or not learns_logarithm(params))
     )
 
 

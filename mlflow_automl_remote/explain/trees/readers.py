@@ -11,6 +11,7 @@ from mlflow_automl_remote.explain.trees.sklearn_trees import Unreadable
 
 __all__ = ["Unreadable", "can_read", "read_forest"]
 
+_LOG_LINKS: Final = ("poisson", "gamma", "tweedie")
 _FORESTS: Final = ("RandomForest", "ExtraTrees")
 _READERS: Final[Mapping[str, Callable[[Any], Forest]]] = {
     **{f"DecisionTree{task}": sklearn_trees.read_tree for task in ("Classifier", "Regressor")},
@@ -34,8 +35,15 @@ _READERS: Final[Mapping[str, Callable[[Any], Forest]]] = {
 
 
 def can_read(model: object) -> bool:
-    """Whether this is a model of trees."""
-    return type(model).__name__ in _READERS
+    """Whether this is a model of trees that add up to what it predicts, or to margins."""
+    return type(model).__name__ in _READERS and not _has_log_link(model)
+
+
+def _has_log_link(model: Any) -> bool:
+    """Whether the trees of a regression add up to the logarithm of what it predicts."""
+    params = model.get_params(deep=False)
+    names = [str(params.get(name)).lower() for name in ("objective", "loss", "loss_function")]
+    return any(word in name for name in names for word in _LOG_LINKS)
 
 
 def read_forest(model: Any) -> Forest:
