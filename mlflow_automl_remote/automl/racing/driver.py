@@ -45,7 +45,7 @@ TOO_LONG: Final = (
 FEW_CELLS: Final = 100_000
 """Of so small a table the first pipelines are fitted on all folds at once: it is done soon."""
 CLOSING_S: Final = 1.4
-CLOSING_OF_STACK_S: Final = 2.6
+CLOSING_OF_STACK_S: Final = 3.2
 CLOSING_OF_FOREST_S: Final = 1.5
 """Beside a vote, to learn and to score a stack of numbers from as many rows as it uses at most."""
 SHARE_TO_SPARE: Final = 0.01
@@ -263,13 +263,15 @@ class Driver:
         vote_s = CLOSING_S + CLOSING_OF_MODELS * self.race.keep_s()
         if "StackEnsemble" not in kinds:
             return vote_s
+        spare_s = min(SHARE_TO_SPARE * self._total_s, MOST_TO_SPARE_S)
         if self._stacks_numbers("StackEnsemble"):
             n_cells = sum(self._n_scored) * len(self.race.liked())
             forest_s = CLOSING_OF_FOREST_S * min(1.0, n_cells / MOST_CELLS_OF_NUMBERS)
-            return vote_s + forest_s + min(SHARE_TO_SPARE * self._total_s, MOST_TO_SPARE_S)
+            return vote_s + forest_s + spare_s
         members = self.best("StackEnsemble")[: self._settings.config.n_candidates]
         keep_s = sum(runner.keep_s for runner in members)
-        return max(vote_s, CLOSING_OF_STACK_S + CLOSING_OF_MODELS_OF_STACK * keep_s)
+        stack_s = CLOSING_OF_STACK_S + CLOSING_OF_MODELS_OF_STACK * keep_s
+        return max(vote_s, stack_s + spare_s)
 
     def _stacks_numbers(self, kind: str) -> bool:
         return kind == "StackEnsemble" and self._settings.config.task == "regression"
