@@ -202,7 +202,7 @@ def positive_mean(dataset: Dataset) -> float:
     if dataset.task != "regression":
         return 0.0
     y = np.asarray(dataset.y, dtype=np.float64)
-    return float(y.mean()) if y.min() >= 0 and np.median(y) > 0 else 0.0
+    return float(y.mean()) if y.min() >= 0 and 2 * np.count_nonzero(y) > len(y) else 0.0
 
 
 def stored_cells(dataset: Dataset) -> int:

@@ -232,23 +232,21 @@ def propose(config: AutoMLConfig, plan: SearchPlan, history: Sequence[PastIterat
         seed=config.seed,
         scalers=plan.scalers,
     )
-    # Against the clock no two sweeps are alike anyway, and every score is worth having at once.
     may_be = (config.task, plan.models, plan.scalers)
     if config.races:
         first = racers(*may_be, plan.n_learn_rows, is_positive=plan.is_positive)
     else:
         first = portfolio(*may_be, is_positive=plan.is_positive)
+    # Against the clock no two sweeps are alike anyway, and every score is worth having at once.
     lag = None if config.experiment_timeout_s is not None else max(LAG, plan.n_places)
     return Proposals(
         config.task,
-        plan.models,
+        first,
         n_iterations=config.iterations - len(plan.ensembles),
         sampler=sampler,
         history=[past for past in history if not past.proposal.is_ensemble],
-        scalers=plan.scalers,
         lag=lag,
         warm=plan.warm_start.pipelines,
-        first=first,
         seed=config.seed,
         skip=[past.proposal.number for past in history if past.proposal.is_ensemble],
     )

@@ -11,6 +11,7 @@ from typing import Final
 
 from mlflow_automl_remote.automl.components import MODELS, SCALERS
 from mlflow_automl_remote.automl.components.base import ALL_SCALERS, Params
+from mlflow_automl_remote.automl.components.lightgbm import learns_logarithm
 from mlflow_automl_remote.automl.pipelines import PipelineSpec, join_params
 from mlflow_automl_remote.config import Task
 
@@ -71,11 +72,6 @@ _PORTFOLIO: Final[Mapping[Task, tuple[Entry, ...]]] = {
         ("MaxAbsScaler", "DecisionTree", {"max_depth": 6, "min_samples_leaf": 5}),
     ),
 }
-
-
-def learns_logarithm(params: Params) -> bool:
-    """Whether a model with such parameters learns the logarithm of the target."""
-    return params.get("objective") == "poisson"
 
 
 def portfolio(

@@ -10,9 +10,8 @@ from typing import Final, Literal
 
 import numpy as np
 
-from mlflow_automl_remote.automl.components.base import ALL_SCALERS, Scalar
+from mlflow_automl_remote.automl.components.base import Scalar
 from mlflow_automl_remote.automl.pipelines import PipelineSpec
-from mlflow_automl_remote.automl.portfolio import portfolio
 from mlflow_automl_remote.automl.sampler import Sampler, neighbour
 from mlflow_automl_remote.automl.warm_start import WarmPipeline
 from mlflow_automl_remote.config import Task
@@ -91,16 +90,14 @@ class Proposals:
 
     Args:
         task: The kind of problem.
-        models: Names of the models that may be used.
+        first: The first pipelines, after those of a warm start.
         n_iterations: How many pipelines the sweep has.
         sampler: Asked once the portfolio is used up.
         history: What an earlier agent did; no ensembles.
-        scalers: Names of the scalers that may be used.
         lag: The sampler, asked for iteration n, knows how those up to n - lag ended, and nothing
             of the others. So proposals depend on the numbers of iterations and not on which of
             them happened to end first. None: it knows all that have ended.
         warm: Pipelines of earlier sweeps, which come before all others.
-        first: The first pipelines after them; None for the portfolio.
         seed: Of neighbours.
         skip: Numbers that are not to be given, those of ensembles.
     """
@@ -108,15 +105,13 @@ class Proposals:
     def __init__(  # noqa: PLR0913 - all of it is needed once, and named at the call
         self,
         task: Task,
-        models: Sequence[str],
+        first: Sequence[PipelineSpec],
         *,
         n_iterations: int,
         sampler: Sampler,
         history: Sequence[PastIteration] = (),
-        scalers: Collection[str] = ALL_SCALERS,
         lag: int | None = None,
         warm: Sequence[WarmPipeline] = (),
-        first: Sequence[PipelineSpec] | None = None,
         seed: int = 0,
         skip: Collection[int] = (),
     ) -> None:
@@ -132,7 +127,6 @@ class Proposals:
         self._skip = frozenset(skip)
         used = {past.proposal.number for past in history} | self._skip
         self._numbers = deque(number for number in range(n_iterations) if number not in used)
-        first = portfolio(task, models, scalers) if first is None else first
         self._warm = deque(one for one in warm if one.spec.identity not in self._taken)
         self._portfolio = deque(first)
         self._task: Task = task

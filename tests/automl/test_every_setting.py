@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_automl_remote.automl.portfolio import portfolio
 from mlflow_automl_remote.automl.proposals import Proposals
 from mlflow_automl_remote.automl.sampler import Sampler
 from mlflow_automl_remote.config import MODELS, AutoMLConfig
@@ -30,7 +31,8 @@ def test_blocked_models_are_never_proposed() -> None:
     left = AutoMLConfig.parse(given).searched_models
     assert set(MODELS["classification"]) - {"LightGBM", "SVM", "CatBoost"} == set(left)
     sampler = Sampler("classification", left, greater_is_better=True, seed=0)
-    proposals = Proposals("classification", left, n_iterations=40, sampler=sampler)
+    first = portfolio("classification", left)
+    proposals = Proposals("classification", first, n_iterations=40, sampler=sampler)
     proposed = {each.model for each in iter(proposals.next, None)}
     assert proposed <= set(left)
     assert "XGBoost" in proposed

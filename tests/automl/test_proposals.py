@@ -24,8 +24,9 @@ def _proposals(
     seed: int = 0,
 ) -> Proposals:
     sampler = Sampler("classification", models, greater_is_better=True, seed=seed)
+    first = portfolio("classification", models)
     return Proposals(
-        "classification", models, n_iterations=n_iterations, sampler=sampler, history=history
+        "classification", first, n_iterations=n_iterations, sampler=sampler, history=history
     )
 
 

@@ -295,8 +295,9 @@ def test_weights_that_are_none_are_passed_over() -> None:
 
 def _proposals(warm: Sequence[WarmPipeline], n_iterations: int = 8) -> Proposals:
     sampler = Sampler("classification", ("KNN",), greater_is_better=True, seed=0)
+    first = portfolio("classification", ("KNN",))
     return Proposals(
-        "classification", ("KNN",), n_iterations=n_iterations, sampler=sampler, warm=warm
+        "classification", first, n_iterations=n_iterations, sampler=sampler, warm=warm
     )
 
 
@@ -336,9 +337,7 @@ def test_the_sampler_learns_from_a_warm_start() -> None:
             super().tell(spec, score)
 
     sampler = Listening("classification", ("KNN",), greater_is_better=True, seed=0)
-    proposals = Proposals(
-        "classification", ("KNN",), n_iterations=8, sampler=sampler, warm=warm, first=()
-    )
+    proposals = Proposals("classification", (), n_iterations=8, sampler=sampler, warm=warm)
     for _ in range(2):
         proposal = proposals.next()
         assert proposal is not None

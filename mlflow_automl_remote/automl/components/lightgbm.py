@@ -58,6 +58,11 @@ def _smallest_leaf(context: BuildContext) -> float:
     return 1.0 if rare else 1e-3
 
 
+def learns_logarithm(params: Params) -> bool:
+    """Whether a model with such parameters learns the logarithm of the target."""
+    return params.get("objective") == "poisson"
+
+
 def _with_log_link(params: Params, context: BuildContext) -> dict[str, Any]:
     """Give parameters of the library for trees that add up to the logarithm of the mean.
 
@@ -69,11 +74,11 @@ def _with_log_link(params: Params, context: BuildContext) -> dict[str, Any]:
     """
     rest = {name: value for name, value in params.items() if name != "objective"}
     unit = context.positive_mean
-    if params.get("objective") != "poisson" or not unit:
+    if not (learns_logarithm(params) and unit):
         return rest
     scaled = {name: float(params[name] or 0.0) * unit for name in ("reg_alpha", "reg_lambda")}
     least = _smallest_leaf(context) * unit
-    return {**rest, **scaled, "objective": "poisson", "metric": "l2", "min_child_weight": least}
+    return {**params, **scaled, "metric": "l2", "min_child_weight": least}
 
 
 def _build(kind: Callable[..., Estimator]) -> Build:

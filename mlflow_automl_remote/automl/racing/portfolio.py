@@ -12,8 +12,9 @@ from typing import Final
 
 from mlflow_automl_remote.automl.components import MODELS, SCALERS
 from mlflow_automl_remote.automl.components.base import Params
+from mlflow_automl_remote.automl.components.lightgbm import learns_logarithm
 from mlflow_automl_remote.automl.pipelines import PipelineSpec, join_params
-from mlflow_automl_remote.automl.portfolio import Entry, learns_logarithm
+from mlflow_automl_remote.automl.portfolio import Entry
 from mlflow_automl_remote.config import Task
 
 MOST_ROWS_OF_SMALL: Final = 6_000
