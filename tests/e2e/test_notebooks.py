@@ -75,11 +75,9 @@ def test_the_article_runs_cell_by_cell(folder: Path, sshd: SshServer) -> None:
             "ssh_port": sshd.port,
             "private_key_file": str(sshd.key_file),
             "known_hosts": str(sshd.known_hosts),
-            "iterations": 5,
+            "iterations": 9,
         },
-        {'"n_cross_validations": 5': '"n_cross_validations": 2', "data[10:, :]": "data[10:400, :]",
-         "target[10:]": "target[10:400]",
-         "known_hosts=known_hosts,": "known_hosts=known_hosts, env_manager='local', "
+        {"known_hosts=known_hosts,": "known_hosts=known_hosts, env_manager='local', "
                                      f"python={sys.executable!r},"},
         """{
             "status": details["status"],
@@ -96,8 +94,8 @@ def test_the_article_runs_cell_by_cell(folder: Path, sshd: SshServer) -> None:
     )  # fmt: skip
     assert "Completed" == found["status"]
     assert found["right"] >= 8
-    assert {"0": "Completed", "1": "Completed", "2": "Completed", "3": "Completed",
-            "4": "Canceled"} == found["states"]  # fmt: skip
+    states = {str(number): "Completed" for number in range(8)} | {"8": "Canceled"}
+    assert states == found["states"]  # enough come before that one for it to be cancelled in time
     n_classes, shape, *lengths = found["shapes"]
     assert (10, 64) == (n_classes, shape[1])
     assert [10, 64, 64, [64] * 10, [64] * 10] == lengths
@@ -106,7 +104,7 @@ def test_the_article_runs_cell_by_cell(folder: Path, sshd: SshServer) -> None:
     assert found["best"][0] == found["best"][1]
     shown = _outputs(notebook)
     assert "ITERATION   PIPELINE" in shown
-    assert "Iteration 4 had not begun; it will not run." in shown
+    assert "Iteration 8 had not begun; it will not run." in shown
     assert "application/vnd.jupyter.widget-view+json" in shown
 
 
